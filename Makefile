@@ -1,0 +1,67 @@
+# make repro             set up, run the pipeline on the data that params.yaml names (the built-in sample), show the result
+# make repro DATA=fer2013    the same on real data, as an experiment ($FER2013 or Kaggle; or DATA=<path or https address>);
+#                        params.yaml then names that data; back: make repro DATA=sample
+# make test              set up, run the quick tests; `make test-slow` runs the others
+# make doctor           what a bug report needs, and the usual troubles
+# make reset            params.yaml and the result back to the last commit, after experiments
+# make ui                MLflow's page over all runs;  make show: DVC's table of experiments
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export PYTHONWARNINGS := ignore::DeprecationWarning,ignore::FutureWarning
+unexport PYTHONPATH
+INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+repro: commit .venv/core
+ifdef DATA
+	@git config user.email >/dev/null || export GIT_AUTHOR_NAME=ferlab GIT_AUTHOR_EMAIL=ferlab@localhost \
+	  GIT_COMMITTER_NAME=ferlab GIT_COMMITTER_EMAIL=ferlab@localhost; \
+	  .venv/bin/dvc exp run -S "download.dataset='$(DATA)'"
+else
+	@.venv/bin/dvc repro
+endif
+	@.venv/bin/python -m ferlab show
+
+test: .venv/dev
+	@.venv/bin/python -m pytest
+
+test-slow: .venv/dev
+	@.venv/bin/python -m pytest -m slow
+
+lint: .venv/dev
+	@.venv/bin/ruff check .
+
+ui: .venv/core
+	@.venv/bin/python -m ferlab sync || true
+	@.venv/bin/mlflow ui
+
+show: .venv/core
+	@.venv/bin/dvc exp show --only-changed --no-pager --hide-workspace --md --drop '.*(/|_low|_high|precision|macro|weighted|train_acc|six_class|disgust_f1|loss).*|Created|State|Executor'
+
+reset: .venv/core
+	@git checkout HEAD -- params.yaml dvc.lock reports/metrics.json
+	@.venv/bin/dvc checkout --quiet --allow-missing
+
+doctor: .venv/core
+	@.venv/bin/python -m ferlab doctor
+
+lock:
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements.in -o requirements.txt
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-dev.in -o requirements-dev.txt
+
+commit:
+	@git rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { echo "error: this folder is no Git repository with a commit; DVC needs one: git init && git add -A && git commit -m start" >&2; exit 1; }
+
+.venv/core: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "installing the pinned packages into .venv (once, about 3 GB)"
+	@$(PYTHON) -m venv .venv
+	@$(INSTALL) -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/core requirements-dev.txt
+	@$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+.PHONY: repro test test-slow lint ui show reset doctor lock commit

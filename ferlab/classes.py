@@ -1,0 +1,3 @@
+"""The seven expressions of FER2013, alphabetical: a label's index is its place here."""
+
+CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")

@@ -1,0 +1,18 @@
+"""VGG-like (Simonyan & Zisserman 2014, arXiv:1409.1556): pairs of 3x3 convolutions, pooled four times; batch normalisation."""
+
+from keras import Input, layers
+
+from ferlab.models import SHAPE, ends
+
+
+def build(classes, dropout):
+    inputs = Input(SHAPE, dtype="uint8")
+    x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    for filters in (32, 64, 128, 256):
+        for _ in range(2):
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+            x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.MaxPooling2D()(x)
+    x = layers.Dropout(dropout)(layers.Flatten()(x))
+    x = layers.Dense(256, activation="relu")(x)
+    return ends(inputs, layers.Dropout(dropout)(x), classes)

@@ -1,0 +1,145 @@
+"""params.yaml, typed and strict: what a key may hold is written here once, and its meaning as a comment in params.yaml.
+
+Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off` is a word for both.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ferlab.classes import CLASSES
+from ferlab.files import UserError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Download(Section):
+    dataset: Annotated[str, Field(min_length=1)]
+
+
+class Eda(Section):
+    near_duplicate: Annotated[float, Field(gt=0.5, le=1)]
+    grid: Annotated[int, Field(ge=1, le=40)]
+
+
+class Balance(Section):
+    strategy: Literal["none", "augment", "merge", "weights", "sampler"]
+    classes: list[Literal[CLASSES]]
+    target: Positive | Literal["median", "max"]
+    flip: bool
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shift: Share
+    zoom: Share
+    holdout: Annotated[float, Field(ge=0, le=0.5)]
+    drop_seen: bool
+    seed: Seed
+
+
+class Train(Section):
+    model: str
+    dropout: Share
+    epochs: Positive
+    batch_size: Positive
+    optimizer: Literal["adamw", "adam", "sgd"]
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    schedule: Literal["one_cycle", "cosine", "constant"]
+    warmup: Share
+    label_smoothing: Share
+    averaging: Share
+    flip: bool
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shift: Share
+    zoom: Share
+    erase: Share
+    select_on: Literal["public", "validation"]
+    keep: Literal["best", "last"]
+    early_stopping: Count
+    reduce_on_plateau: Count
+    backend: Literal["tensorflow", "jax", "torch"]
+    precision: Literal["float32", "bfloat16"]
+    seed: Seed
+
+    @field_validator("model")
+    @classmethod
+    def known_model(cls, name):
+        if name not in models():
+            raise ValueError(f"unknown network, choose one of {', '.join(models())}")
+        return name
+
+
+class Evaluate(Section):
+    flip: bool
+    mistakes: Annotated[int, Field(ge=1, le=100)]
+
+
+SECTIONS = {"download": Download, "eda": Eda, "balance": Balance, "train": Train, "evaluate": Evaluate}
+Params = create_model("Params", __base__=Section, **{name: (kind, ...) for name, kind in SECTIONS.items()})
+
+
+def models():
+    """Names of the networks: one file each in ferlab/models."""
+    return sorted(file.stem for file in (Path(__file__).parent / "models").glob("[!_]*.py"))
+
+
+def load(path="params.yaml"):
+    """The whole file as frozen sections: `load().train.epochs`. Raises UserError with one line that names the key."""
+    return parse(raw(path), path)
+
+
+def raw(path="params.yaml"):
+    """The whole file as a nested dict, unchecked; UserError where it is no YAML."""
+    path = Path(path)
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the repository's top folder") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{place}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+
+
+def parse(values, path="params.yaml"):
+    """Check a nested dict against the sections; `path` is only named in errors."""
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected the sections {', '.join(SECTIONS)}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        # a mistyped key is both unknown and missing: the first says more
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise UserError(f"{path}: {_explain(first, values)}") from None
+
+
+def _explain(error, values):
+    """One pydantic error as one line: key, value, what is allowed."""
+    where = [str(part) for part in error["loc"] if part != "[key]"]
+    if error["type"] == "invalid_key":
+        return f"unknown key {'.'.join(where)}"
+    section = SECTIONS.get(where[0])
+    key = ".".join(where[:2])
+    if error["type"] == "extra_forbidden":
+        known = section.model_fields if section else SECTIONS
+        close = difflib.get_close_matches(where[-1], known, 1)
+        return f"unknown key {'.'.join(where)}" + (f", did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")
+    if error["type"] == "missing":
+        return f"{'.'.join(where)} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if where[:2] == ["balance", "target"]:
+        message = "must be a whole number from 1, median or max"
+    value = values[where[0]]
+    if section and len(where) > 1:
+        value = value[where[1]]
+    return f"{key} = {value!r}: {message[0].lower() + message[1:]}"

@@ -1,0 +1,343 @@
+"""Where faces come from: the drawn sample, FER2013 (a local copy or Kaggle), a path or an https address.
+
+Class folders and FER2013's CSVs, in a folder, zip or tar, are recognised by content and give the same Dataset. Archives
+are read member by member and never unpacked to disk.
+"""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import sys
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from ferlab.archives import MOST_BYTES, opened, refuse_stand_in
+from ferlab.classes import CLASSES
+from ferlab.dataset import SIZE, assemble
+from ferlab.files import UserError, root
+
+# The published images as class folders: the digest of the decoded pixels, and the images per class, in CLASSES' order.
+FER2013_DIGEST = "75d3ed2792ec154aaf8741ffdec14570fc76273b94f9139fb8adf2a0f47729bf"
+FER2013_COUNTS = {"train": (3995, 436, 4097, 7215, 4965, 4830, 3171), "public": (467, 56, 496, 895, 607, 653, 415),
+                  "private": (491, 55, 528, 879, 626, 594, 416)}
+# md5 of the published fer2013.csv and icml_face_data.csv.
+FER2013_CSV = {"f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b1d"}
+CSV_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+SPELLINGS = {"angry": "angry anger", "disgust": "disgust disgusted", "fear": "fear fearful feared scared afraid",
+             "happy": "happy happiness joy", "neutral": "neutral neutrality contentless",
+             "sad": "sad sadness", "surprise": "surprise surprised"}
+CLASS_OF = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings.split()}
+SPLIT_OF = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
+            "val": "validation", "test": "test", "testing": "test", "public": "public", "publictest": "public",
+            "private": "private", "privatetest": "private"}
+OFFICIAL = {"Training": "train", "PublicTest": "public", "PrivateTest": "private"}
+PREFIX_OF = {**{split: prefix for prefix, split in OFFICIAL.items()}, "validation": "Validation", "test": "Test"}
+
+IMAGE_NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+MOST_PIXELS = 50_000_000
+
+KAGGLE = "/api/v1/datasets/download/msambare/fer2013"
+TIMEOUT, RETRIES = (15, 60), 2
+
+
+def read(dataset):
+    """(Dataset, source): the faces that `download.dataset` names, and a dict on where they came from."""
+    if dataset == "sample":
+        from ferlab import sample
+        return sample.draw(), {"kind": "sample"}
+    official = dataset == "fer2013"
+    place = os.environ.get("FER2013") if official else dataset
+    if not place:
+        place = os.environ.get("FERLAB_KAGGLE", "https://www.kaggle.com").rstrip("/") + KAGGLE
+    address = "://" in place
+    wanted = "FER2013=<file>" if official else "download.dataset to the file"
+    fix = f"; download it by hand and set {wanted}" if address else ""
+    path = download(place, fix) if address else root() / Path(place).expanduser()
+    shown = f"FER2013={place}" if official and not address else place
+    try:
+        data, about = read_path(path, shown)
+        if official and not data.name.startswith("fer2013"):
+            pixels = f"the counts are right, but the pixels differ (digest {data.digest[:12]})"
+            raise UserError(f"{shown}: not FER2013: {difference(data) or pixels}")
+    except UserError as error:
+        if address:
+            path.unlink(missing_ok=True)  # a wrong download is not kept, so that the next run asks again
+        raise UserError(f"{error}{fix}") from None
+    kind = "url" if address else "path"
+    return data, {"kind": kind, "asked": dataset, kind: place, **about}
+
+
+def read_path(path, place=None):
+    """(Dataset, dict) from a folder, an archive or a CSV; `place` is what errors call it."""
+    path, place = Path(path), str(place or path)
+    about = {}
+    with opened(path, place) as (kind, files, folders, open_member):
+        found = class_folders(files, folders, place)
+        if found:
+            rows, form = read_images(found, open_member, place, about), "class folders"
+        else:
+            name, handle = choose_csv(kind, files, open_member, place, about)
+            where = place if kind == "file" else f"{place}: {name}"
+            with open_member(handle) as file:
+                content = file.read()
+            refuse_stand_in(content[:512], where)
+            about["csv_md5"] = hashlib.md5(content).hexdigest()
+            rows, form = read_csv(content, where), "csv"
+    faces, ids, labels, splits, places = rows
+    check_rows(labels, splits, place)
+    ids = unique_ids(ids, labels, splits, places, place)
+    data = assemble("", [name for name in CLASSES if name in set(labels)], faces, ids, labels, splits)
+    about["form"] = form if kind == "file" else f"{form} in a {kind}"
+    if path.is_file():
+        for kind in ("md5", "sha256"):
+            with open(path, "rb") as file:
+                about[kind] = hashlib.file_digest(file, kind).hexdigest()
+    sizes = about.pop("sizes", {f"{SIZE}x{SIZE}": len(faces)})
+    return replace(data, name=name_of(data, about.get("csv_md5")), sizes=sizes), about
+
+
+def name_of(data, csv_md5):
+    """The name follows the content: see decision 1 of the design."""
+    digest = data.digest
+    if digest == FER2013_DIGEST and not csv_md5 or csv_md5 in FER2013_CSV:
+        return "fer2013"
+    return "fer2013 (csv, unverified digest)" if csv_md5 and not difference(data) else f"custom-{digest[:8]}"
+
+
+def difference(data):
+    """How the counts differ from FER2013's, as one phrase; empty when they do not."""
+    counts = data.counts()
+    found = {(s, c): int(counts[s].get(c, 0)) for s in counts for c in CLASSES}
+    wanted = {(s, c): n for s, column in FER2013_COUNTS.items() for c, n in zip(CLASSES, column, strict=True)}
+    wrong = [f"{s}/{c} has {found.get((s, c), 0)} images, FER2013 {wanted.get((s, c), 0)}"
+             for s, c in wanted | found if found.get((s, c), 0) != wanted.get((s, c), 0)]
+    return "; ".join(wrong[:2]) + (f" and {len(wrong) - 2} more" if len(wrong) > 2 else "")
+
+
+# Class folders.
+
+def class_folders(files, folders, place):
+    """[(id, label, split, name, handle)] of the images in class folders; empty when there are no class folders."""
+    found, tops = [], set()
+    for parts, handle in files:
+        name, (*top, above, parent, file) = "/".join(parts), ("", "", *parts)
+        stem, _, ending = file.rpartition(".") if "." in file else (file, "", "")
+        split, label = SPLIT_OF.get(above.lower()), CLASS_OF.get(parent.lower())
+        if not label:
+            if f".{ending.lower()}" in IMAGE_NAMES and (split or parent.lower() in SPLIT_OF):
+                raise UserError(f"{place}: {name}: unknown class folder {parent!r}; known: {', '.join(CLASSES)}")
+            continue
+        prefix, _, number = stem.partition("_")
+        official = OFFICIAL.get(prefix) if number else None
+        tops.add(tuple(top) if split else (*top, above))
+        # The folder says the split; the official name only tells which half of the test set it is.
+        split = official if not split or split == "test" and official in ("public", "private") else split
+        if not split:
+            raise UserError(f"{place}: {name}: in no split folder; expected for example train/{label}/{file}")
+        found.append((stem if official else f"{split}/{label}/{stem}", label, split, name, handle))
+    filled = {parts[:-1] for parts, _ in files}
+    for parts in sorted(folders - filled):
+        if parts[-1].lower() in CLASS_OF and (len(parts) == 1 or parts[-2].lower() in SPLIT_OF):
+            raise UserError(f"{place}: {'/'.join(parts)}: empty class folder, no images; remove it or fill it")
+    if len(tops) > 1:
+        names = " and ".join(sorted("/".join(filter(None, top)) or "the top" for top in tops)[:2])
+        raise UserError(f"{place}: holds class folders in {names}; give one of them alone")
+    return found
+
+
+def read_images(found, open_member, place, about):
+    """Parallel faces, ids, labels, splits and names; notes the source sizes in `about`."""
+    faces, sizes = np.empty((len(found), SIZE, SIZE), np.uint8), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns where `read_image` refuses or does not mind
+        for row, (*_, name, handle) in enumerate(tqdm(found, "reading images", disable=None, leave=False)):
+            with open_member(handle) as file:
+                faces[row], size = read_image(file.read(), f"{place}: {name}")
+            sizes[size] = sizes.get(size, 0) + 1
+    about["sizes"] = {f"{width}x{height}": n for (width, height), n in sorted(sizes.items())}
+    ids, labels, splits, names, _ = map(list, zip(*found, strict=True))
+    return faces, ids, labels, splits, names
+
+
+def read_image(content, place):
+    """(48x48 gray array, source size) of an image file's bytes."""
+    refuse_stand_in(content[:64], place)
+    try:
+        image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
+        size = image.size
+        if size[0] * size[1] <= MOST_PIXELS:
+            if image.mode.startswith("I;16"):  # convert("L") would clip instead of scale
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image = image.convert("L")
+            if size != (SIZE, SIZE):
+                image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)  # Pillow averages over the area
+            return np.asarray(image), size
+    except Image.DecompressionBombError:
+        size = ("more than", MOST_PIXELS)
+    except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
+        raise UserError(f"{place}: {reason}; replace or remove it") from None
+    raise UserError(f"{place}: {size[0]}x{size[1]} pixels, at most {MOST_PIXELS} in all are read")
+
+
+# CSV.
+
+def columns_of(head):
+    """Header names in lower case, without the spaces that icml_face_data.csv puts there."""
+    line = (head[:4096].decode("utf-8-sig", "replace").splitlines() or [""])[0]
+    return [name.strip(' "').lower() for name in line.split(",")]
+
+
+def choose_csv(kind, files, open_member, place, about):
+    """(name, handle) of the CSV to read: labelled, and with splits if there is such a one."""
+    candidates = []
+    for parts, handle in files:
+        with open_member(handle) as file:
+            columns = columns_of(file.read(4096))
+        if kind == "file" or "pixels" in columns or parts[-1].lower().endswith(".csv"):
+            candidates.append(([name in columns for name in ("emotion", "pixels", "usage")], "/".join(parts), handle))
+    if not candidates:
+        raise UserError(f"{place}: holds neither class folders (train/angry/...) nor a CSV")
+    best = [item for item in candidates if item[0] == max(rank for rank, *_ in candidates)]
+    if len(best) > 1:
+        names = ", ".join(sorted(name for _, name, _ in best)[:3])
+        raise UserError(f"{place}: holds several CSVs ({names}); give one of them alone")
+    if len(candidates) > 1:
+        about["notes"] = f"{best[0][1]} chosen among {', '.join(sorted(name for _, name, _ in candidates))}"
+    return best[0][1:]
+
+
+def read_csv(content, place):
+    """Parallel faces, ids, labels, splits and line numbers of a FER2013 CSV in any of its column orders."""
+    columns = columns_of(content)
+    for name in ("emotion", "pixels"):
+        if name not in columns:
+            found = ", ".join(columns)[:60]
+            raise UserError(f"{place}, line 1: no column {name!r} (found: {found!a}); expected emotion,pixels,Usage")
+    at = {name: columns.index(name) if name in columns else None for name in ("emotion", "pixels", "usage", "id")}
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline=""))
+    faces, ids, labels, splits, places = [], [], [], [], []
+    try:
+        next(reader)
+        for row in tqdm(reader, "reading rows", disable=None, leave=False):
+            if not row:
+                continue
+            line = f"{place}, line {reader.line_num}"
+            if len(row) != len(columns):
+                raise UserError(f"{line}: {len(row)} values, expected {len(columns)} ({','.join(columns)})")
+            label = row[at["emotion"]].strip()
+            usage = row[at["usage"]].strip() if at["usage"] is not None else "Training"
+            if label not in set("0123456"):
+                raise UserError(f"{line}: label {label}, expected 0 to 6")
+            split = SPLIT_OF.get(usage.lower())
+            if not split:
+                known = "Training, PublicTest, PrivateTest, Validation"
+                raise UserError(f"{line}: unknown Usage {usage!r}; known: {known}")
+            faces.append(parse_pixels(row[at["pixels"]], line))
+            ids.append(row[at["id"]].strip() if at["id"] is not None else (PREFIX_OF[split], len(ids)))
+            labels.append(CSV_CODES[int(label)])
+            splits.append(split)
+            places.append(f"line {reader.line_num}")
+    except csv.Error as error:
+        raise UserError(f"{place}, line {reader.line_num}: {error}") from None
+    if at["id"] is None:
+        width = max(5, len(str(len(ids))))  # ids sort as text
+        ids = [f"{prefix}_{number:0{width}}" for prefix, number in ids]
+    return np.array(faces, np.uint8).reshape(-1, SIZE, SIZE), ids, labels, splits, places
+
+
+def parse_pixels(text, line):
+    try:
+        values = np.fromstring(text, np.int64, sep=" ")
+        if len(values) == SIZE * SIZE and not (values & ~255).any():
+            return values.astype(np.uint8)
+    except (ValueError, DeprecationWarning):
+        pass
+    words = text.split()
+    if len(words) != SIZE * SIZE:
+        raise UserError(f"{line}: {len(words)} pixels, expected {SIZE * SIZE}")
+    wrong = next((word for word in words if not re.fullmatch(r"\d{1,3}", word, re.ASCII) or int(word) > 255), "?")
+    raise UserError(f"{line}: pixel {wrong}, expected 0 to 255")
+
+
+def unique_ids(ids, labels, splits, places, place):
+    """The ids; where two rows share one, split and class go before it: FER2013 itself uses two numbers twice."""
+    counts, first, unique = Counter(ids), {}, []
+    for name, label, split, where in zip(ids, labels, splits, places, strict=True):
+        unique.append(name if counts[name] == 1 else f"{split}/{label}/{name}")
+        if not name or not name.isprintable() or first.setdefault(unique[-1], where) != where:
+            raise UserError(f"{place}: {where}: the id {name!r} is empty, odd or also that of {first.get(unique[-1])}")
+    return unique
+
+
+def check_rows(labels, splits, place):
+    """What every form must satisfy: training images of every class, and something to evaluate on."""
+    if "train" not in splits:
+        raise UserError(f"{place}: no training images; expected train/<class>/ or rows with Usage Training")
+    if not {"private", "test"} & set(splits):
+        # public or validation alone would choose the epoch and tell its accuracy
+        raise UserError(f"{place}: no evaluation images; expected private or test images beside train")
+    trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    if set(labels) - trained:
+        raise UserError(f"{place}: no training images of the class {min(set(labels) - trained)}")
+
+
+# Addresses.
+
+def download(url, fix=""):
+    """The local file of an address, kept in .ferlab/downloads; a broken transfer is repeated and never kept."""
+    import pooch
+    import requests
+
+    require_https(url)
+    name, folder = hashlib.sha256(url.encode()).hexdigest()[:32], root() / ".ferlab" / "downloads"
+    pooch.get_logger().setLevel("WARNING")
+    get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=TIMEOUT,
+                               hooks={"response": check_response})
+    if not (folder / name).exists():
+        print(f"downloading {url}", flush=True)
+    try:
+        store = pooch.create(folder, "", registry={name: None}, urls={name: url}, retry_if_failed=RETRIES)
+        return Path(store.fetch(name, downloader=get))
+    except UserError as error:
+        reason = str(error)
+    except requests.HTTPError as error:
+        reason = f"the server answers {error.response.status_code} {error.response.reason}"
+    except requests.RequestException as error:
+        if isinstance(error, requests.Timeout) or "timed out" in str(error):
+            reason = f"the server is too slow (nothing came for {TIMEOUT[1]} s)"
+        elif isinstance(error, requests.exceptions.ChunkedEncodingError):
+            reason = "the transfer broke off"
+        else:
+            reason = "no connection" if isinstance(error, requests.ConnectionError) else str(error)
+    raise UserError(f"{url}: {reason}{fix}")
+
+
+def require_https(url):
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{url}: {error}") from None
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
+        raise UserError(f"{url}: only https addresses are read")
+
+
+def check_response(response, **_):
+    """Called for every answer, redirects included, before anything more is fetched. A UserError is not tried again."""
+    if response.is_redirect:
+        require_https(urljoin(response.url, response.headers["location"]))
+    elif response.status_code in (401, 403, 404, 410):
+        raise UserError(f"the server answers {response.status_code} {response.reason}")
+    elif int(response.headers.get("content-length", 0)) > MOST_BYTES:
+        raise UserError(f"larger than {MOST_BYTES >> 30} GiB")

@@ -1,0 +1,405 @@
+"""MLflow as a projection of files: every call to it is here, and none of them can stop or slow a training.
+
+A run's truth is what the stages wrote. `Live` shows epochs while they happen, as best effort; `project` makes or completes
+the run of one finished result; `sync` does so for the workspace and every DVC experiment that lacks one.
+The store is mlflow.db in the main repository, or MLFLOW_TRACKING_URI.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import queue
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from ferlab import files, params
+
+RUNS = Path(".ferlab/runs")  # run.json of each model, by the model file's md5
+RESULT = ("models/model.keras", "reports/details.json", "reports/metrics.json")  # what tells one result from another
+
+
+class Live:
+    """Reports a training's epochs to MLflow from a thread of its own.
+
+    note: a file with the MLflow run's id and the last epoch while the training is unfinished; a resumed one goes on in that run.
+    The thread starts with the first epoch: what MLflow does cannot touch the making of the network.
+    """
+
+    def __init__(self, settings, dataset, note):
+        self.settings, self.dataset, self.note = settings, dataset, note
+        saved = files.read_json(note) if note.exists() else {}
+        self.last, self.run_id = saved.get("epoch", 0), saved.get("mlflow_run")
+        self.queue, self.guard, self.thread = queue.Queue(), threading.Lock(), None
+
+    def epoch(self, row):
+        self.last = row["epoch"]
+        self._save()
+        self.queue.put(row)
+        if not self.thread:
+            self.thread = threading.Thread(target=self._work, daemon=True)
+            self.thread.start()
+
+    def close(self, status=None):
+        """Wait a few seconds for what is not yet reported; a killed or failed training also ends its run."""
+        self.queue.put(status)
+        if self.thread:
+            self.thread.join(timeout=8)
+
+    def record(self, dataset, parameters, seconds):
+        """The content of run.json: what cannot be equal between two runs. seconds: of each epoch."""
+        return {"dataset": dataset, "parameters": parameters, "train_seconds": round(sum(seconds), 2), "epochs": seconds,
+                "mlflow_run": self.run_id, "machine": machine(), "commit": commit()}
+
+    def _save(self):
+        with self.guard:
+            files.write_json(self.note, {"epoch": self.last, "mlflow_run": self.run_id})
+
+    def _work(self):
+        with contextlib.suppress(Exception):  # best effort: evaluate and sync complete the run from files
+            with store() as client:
+                bury(client)
+                if not self.run_id:
+                    self.run_id = _create(client, self.dataset, self.settings, os.environ.get("DVC_EXP_NAME") or "training")
+                    self._save()
+                client.update_run(self.run_id, status="RUNNING")
+                for key, value in _process().items():
+                    client.set_tag(self.run_id, key, value)
+            while isinstance(row := self.queue.get(), dict):
+                with store() as client:
+                    _log_epoch(client, self.run_id, row)
+            if row:
+                with store() as client:
+                    client.set_terminated(self.run_id, row)
+
+
+def write_run(model, record):
+    files.write_json(files.root() / RUNS / f"{md5(model)}.json", record)
+
+
+def read_run(model):
+    """run.json of a model file, or {} where it was trained elsewhere."""
+    path = files.root() / RUNS / f"{md5(model)}.json"
+    return files.read_json(path) if path.exists() else {}
+
+
+def project(folder, name=None, baseline=None):
+    """Make or complete the MLflow run of the finished result in `folder`; returns its id. Nothing is logged twice.
+
+    name: the DVC experiment's, else DVC_EXP_NAME, else `repro-<key>`; the key is that of `result_key`. baseline: the commit that
+    the experiment started from.
+    """
+    settings = params.raw(folder / "params.yaml")
+    model, results = folder / "models/model.keras", [folder / "reports" / name for name in ("details.json", "metrics.json")]
+    details, metrics = map(files.read_json, results)
+    key = result_key(settings, *map(md5, (model, *results)))
+    name = name or os.environ.get("DVC_EXP_NAME") or f"repro-{key[:8]}"
+    about = read_run(model)
+    with store() as client:
+        found = _runs(client, key, name)
+        if any(run.data.tags.get("ferlab.complete") == "true" for run in found):
+            return found[0].info.run_id
+        run_id = found[0].info.run_id if found else _unfinished(client, about.get("mlflow_run"), name)
+        run_id = run_id or _create(client, details["dataset"], settings, name)
+        client.update_run(run_id, name=name)
+        tags = {"ferlab.key": key, "ferlab.dataset": details["dataset"], "ferlab.data_digest": details["digest"],
+                "ferlab.model_md5": md5(model), "ferlab.parameters": details["model"]["parameters"],
+                "mlflow.source.git.commit": baseline or about.get("commit") or commit(),
+                **{f"machine.{k}": v for k, v in about.get("machine", {}).items()}}
+        if not name.startswith("repro-"):
+            tags["dvc.experiment"] = name
+        for tag, value in tags.items():
+            client.set_tag(run_id, tag, str(value))
+        _log_history(client, run_id, pd.read_csv(folder / "models/history.csv"))
+        _log_final(client, run_id, metrics, details, about)
+        _log_files(run_id, folder, details)
+        client.set_tag(run_id, "ferlab.complete", "true")
+        client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+
+def result_key(settings, model, details, metrics):
+    """Hash of the parameters and of what came out (md5s of model, details.json, metrics.json): equal results, equal key."""
+    text = json.dumps([settings, model, details, metrics], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sync(report=print):
+    """Every finished result gets its run: the workspace's and each DVC experiment's. Returns how many have one now.
+
+    One that cannot be shown (files gone from the cache, another version of the project) is reported in a line and left out.
+    """
+    root, done, listed = files.root(), 0, experiments()
+    with store() as client:
+        bury(client)
+    if _finished(root) and not any(_same_result(root, revision) for _, revision, _ in listed):
+        project(root)
+        done += 1
+    for name, revision, baseline in listed:
+        try:
+            with store() as client:
+                there = any(run.data.tags.get("ferlab.complete") for run in _runs(client, _key_of(root, revision), name))
+            if not there:
+                with tempfile.TemporaryDirectory() as temporary:
+                    _materialise(root, revision, Path(temporary))
+                    project(Path(temporary), name, baseline)
+            done += 1
+        except Exception as error:  # DVC, Git and MLflow raise many kinds; one bad experiment must not hide the others
+            reason = " ".join(str(error).split())[:120]
+            report(f"{name}: not shown in MLflow ({reason}); `dvc exp apply {name}` and `dvc repro` make it again")
+    return done
+
+
+def experiments():
+    """(name, commit, baseline commit) of every DVC experiment: refs/exps/<2 digits>/<38 digits of the baseline>/<name>."""
+    listed = subprocess.run(["git", "for-each-ref", "refs/exps", "--format=%(refname) %(objectname)"],
+                            cwd=files.root(), capture_output=True, text=True)
+    rows = [(*line.split()[0].split("/"), line.split()[1]) for line in listed.stdout.splitlines()]
+    return [(row[4], row[5], row[2] + row[3]) for row in rows if len(row) == 6 and len(row[3]) == 38]
+
+
+def machine():
+    """Processor, cores, memory and versions, as text: what decides speed and what bits depend on."""
+    import importlib.metadata
+
+    import psutil
+
+    def versions(name):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": cpu, "cores": cores, "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+            **{name: versions(name) for name in ("keras", "tensorflow", "jax", "torch", "numpy") if versions(name)}}
+
+
+def commit():
+    """The commit that a result belongs to; of an experiment the one it started from."""
+    if os.environ.get("DVC_EXP_BASELINE_REV"):
+        return os.environ["DVC_EXP_BASELINE_REV"]
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=files.root(), capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def md5(path):
+    """As DVC writes it into dvc.lock."""
+    return hashlib.md5(Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+
+
+@contextlib.contextmanager
+def store():
+    """A client of the tracking store. With a local store, one process at a time: SQLite and its first set-up need that."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the default retries for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", module="mlflow")
+    import mlflow
+
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if address and address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
+        address = f"sqlite:///{files.root() / address.removeprefix('sqlite:///')}"  # not in a temporary workspace
+    if address and not address.startswith("sqlite"):
+        mlflow.set_tracking_uri(address)
+        yield mlflow.MlflowClient()
+        return
+    guard = files.root() / ".ferlab/mlflow.lock"
+    guard.parent.mkdir(parents=True, exist_ok=True)
+    with open(guard, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        mlflow.set_tracking_uri(address or f"sqlite:///{files.root() / 'mlflow.db'}")
+        yield mlflow.MlflowClient()
+
+
+def bury(client):
+    """Mark runs of this host as killed whose process no longer lives."""
+    import psutil
+
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    for run in client.search_runs(ids, f"tags.`ferlab.host` = '{socket.gethostname()}' and attributes.status = 'RUNNING'"):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(run.data.tags["ferlab.pid"]))
+            if str(process.create_time()) == run.data.tags["ferlab.started"]:
+                continue
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _process():
+    import psutil
+
+    return {"ferlab.host": socket.gethostname(), "ferlab.pid": str(os.getpid()),
+            "ferlab.started": str(psutil.Process().create_time())}
+
+
+def _experiment(client, dataset):
+    """The MLflow experiment of a dataset; local artifacts lie in the main repository, never in a temporary workspace."""
+    name = f"ferlab-{dataset.split()[0]}"
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    local = not os.environ.get("MLFLOW_TRACKING_URI", "sqlite").startswith("http")
+    place = (files.root() / "mlartifacts" / name).as_uri() if local else None
+    try:
+        # the kind makes MLflow's page open on training runs instead of its language-model views
+        return client.create_experiment(name, artifact_location=place, tags={"mlflow.experimentKind": "custom_model_development"})
+    except Exception:  # another writer made it in between
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def _create(client, dataset, settings, name):
+    run = client.create_run(_experiment(client, dataset), run_name=name, tags={"mlflow.source.name": "dvc repro"})
+    from mlflow.entities import Param
+
+    flat = {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
+    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+    return run.info.run_id
+
+
+def _runs(client, key, name):
+    """Runs with this key and name, the complete one first."""
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(ids, f"tags.`ferlab.key` = '{key}' and attributes.run_name = '{name}'")
+    return sorted(found, key=lambda run: run.data.tags.get("ferlab.complete") != "true")
+
+
+def _unfinished(client, run_id, name):
+    """The live run of this training, if it still waits to be completed under this name."""
+    if not run_id:
+        return None
+    with contextlib.suppress(Exception):
+        run = client.get_run(run_id)
+        if "ferlab.key" not in run.data.tags and run.info.run_name in (name, "training"):
+            return run_id
+    return None
+
+
+def _log_epoch(client, run_id, row):
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    values = {k: float(v) for k, v in row.items() if k not in ("epoch", "chosen")}
+    client.log_batch(run_id, metrics=[Metric(k, v, now, int(row["epoch"])) for k, v in values.items()])
+
+
+def _log_history(client, run_id, history):
+    there = {metric.step for metric in client.get_metric_history(run_id, "selection_accuracy")}
+    for row in history.to_dict("records"):
+        if row["epoch"] not in there:
+            _log_epoch(client, run_id, row)
+
+
+def _log_final(client, run_id, metrics, details, about):
+    from mlflow.entities import Metric
+
+    values = dict(metrics)
+    for split in ("public", "private", "test"):
+        for name, scores in details["splits"].get(split, {}).get("per_class", {}).items():
+            values |= {f"{split}_{name}_{score}": scores[score] for score in ("precision", "recall", "f1")}
+    if "train_seconds" in about:
+        values["train_seconds"] = about["train_seconds"]
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
+
+
+def _log_files(run_id, folder, details):
+    """Figures, report, tables, the model with its signature, the dataset with its digest."""
+    import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    client = mlflow.MlflowClient()
+    for file in ("reports/report.html", "reports/details.json", "reports/metrics.json", "models/history.csv", "params.yaml"):
+        client.log_artifact(run_id, str(folder / file))
+    client.log_artifacts(run_id, str(folder / "reports/figures"), "figures")
+    source = CodeDatasetSource({"ferlab.dataset": details["dataset"]})
+    data = MetaDataset(source, name=details["dataset"], digest=details["digest"][:32])
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_input(data, context="training")
+        if not client.get_run(run_id).outputs or not client.get_run(run_id).outputs.model_outputs:
+            try:
+                _log_model(folder / "models/model.keras")
+            except files.UserError:  # made on another backend than the one that runs here: the file itself, then
+                client.log_artifact(run_id, str(folder / "models/model.keras"), "model")
+
+
+def _log_model(path):
+    import importlib.metadata
+
+    import mlflow
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from ferlab import backend
+
+    settings = params.raw(path.parent.parent / "params.yaml")["train"]
+    keras = backend.start(settings["backend"], settings["precision"])
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, 48, 48, 1))])
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, model.output_shape[-1]))])
+    needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("keras", settings["backend"], "numpy")]
+    mlflow.keras.log_model(model, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=needs)
+
+
+def _finished(root):
+    """True where the workspace's parameters, model and metrics are those of its dvc.lock: one result, not a mixture."""
+    try:
+        outs, used = _outs((root / "dvc.lock").read_text())
+        files_agree = all(md5(root / name) == outs[name] for name in RESULT)
+        return files_agree and params.parse(used) == params.load(root / "params.yaml")
+    except (OSError, KeyError, files.UserError):
+        return False
+
+
+def _same_result(root, revision):
+    """True where the workspace's dvc.lock is the experiment's: its run is then the experiment's."""
+    return (root / "dvc.lock").exists() and _show(root, revision, "dvc.lock") == (root / "dvc.lock").read_text()
+
+
+def _key_of(root, revision):
+    """The `result_key` of a commit, from Git alone."""
+    outs, _ = _outs(_show(root, revision, "dvc.lock"))
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "params.yaml"
+        path.write_text(_show(root, revision, "params.yaml"))
+        return result_key(params.raw(path), *(outs[name] for name in RESULT))
+
+
+def _outs(lock):
+    """({path: md5} of every output, the parameters that evaluate declares) of a dvc.lock's text."""
+    from ruamel.yaml import YAML
+
+    stages = YAML(typ="safe").load(lock)["stages"]
+    outs = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    return outs, stages["evaluate"]["params"]["params.yaml"]
+
+
+def _show(root, revision, file):
+    return subprocess.run(["git", "show", f"{revision}:{file}"], cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+def _materialise(root, revision, folder):
+    """Bring an experiment's files from Git and DVC's cache into `folder`."""
+    from dvc.api import DVCFileSystem
+
+    system = DVCFileSystem(str(root), rev=revision)
+    for file in ("params.yaml", *RESULT, "models/history.csv", "reports/report.html", "reports/figures"):
+        target = folder / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        system.get(file, str(target), recursive=file == "reports/figures")

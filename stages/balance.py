@@ -1,0 +1,24 @@
+"""balance: data/raw and data/audit.csv -> data/balanced and reports/balance."""
+
+from ferlab import audit, balance, figures, params
+from ferlab.dataset import Dataset
+from ferlab.files import replacing, write_csv
+from stages import run
+
+
+def main():
+    settings = params.load().balance
+    before = Dataset.load("data/raw")
+    after = balance.balance(before, settings, audit.read("data/audit.csv"))
+    after.save("data/balanced")
+    table = balance.counts_table(before, after)
+    with replacing("reports/balance") as folder:
+        folder.mkdir()
+        write_csv(folder / "counts.csv", table)
+        figures.balance_counts(table, folder / "counts.png")
+    train = table[table["split"] == "train"]
+    print(f"strategy {settings.strategy}: {train['before'].sum()} training images before, {train['after'].sum()} after")
+
+
+if __name__ == "__main__":
+    run(main)

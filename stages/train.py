@@ -1,0 +1,116 @@
+"""train: data/balanced -> models/model.keras, models/history.csv. Section `train`.
+
+The resume state and the run's seconds are no outputs: they stand under .ferlab in the main repository.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+from pathlib import Path
+
+from ferlab import backend, files, params, progress, tracking, training
+from ferlab.dataset import Dataset
+from stages import run
+
+MODEL, HISTORY = Path("models/model.keras"), Path("models/history.csv")
+
+
+def main():
+    settings = params.load().train
+    dataset = Dataset.load("data/balanced")
+    MODEL.parent.mkdir(exist_ok=True)
+    with lock(MODEL.parent / ".lock") as mine, resume_folder(fingerprint(settings)) as folder:
+        if not mine:
+            raise files.UserError(f"{MODEL}: another training is writing here; wait for it or stop it")
+        backend.start(settings.backend, settings.precision, settings.seed)
+        checkpoint = folder / "checkpoint.npz"
+        if checkpoint.exists():
+            print("resuming an interrupted training")
+        elif settings.precision == "float32" and backend.fast_bfloat16():
+            print("this processor has bfloat16: train.precision=bfloat16 is about 1.5 times faster")
+        live = tracking.Live(params.raw(), dataset.name, folder / "live.json")
+        shown = progress.Progress(settings.epochs, settings.select_on)
+
+        parent = os.getppid()
+
+        def step(*position):
+            if "DVC_STAGE" in os.environ and os.getppid() != parent:
+                raise files.UserError("dvc has ended, so this training stops; the finished epochs are kept: run dvc again")
+            shown.step(*position)
+
+        def epoch(row, seconds):
+            shown.epoch(row, seconds)
+            live.epoch(row)
+
+        try:
+            model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch)
+        except KeyboardInterrupt:
+            shown.close()
+            live.close("KILLED")
+            sys.exit("stopped; the finished epochs are kept: the same command goes on from there")
+        except BaseException:
+            shown.close()
+            live.close("FAILED")
+            raise
+        shown.close()
+        training.save(model, MODEL)
+        files.write_csv(HISTORY, history, "%.8g")
+        live.close()
+        tracking.write_run(MODEL, live.record(dataset.name, model.count_params(), seconds))
+        # the checkpoint last: killed in between, the next call finds the training finished
+        (folder / "live.json").unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
+
+
+def fingerprint(settings):
+    """What decides the weights: section, data, code, versions. Resume state is found under it, and only under it."""
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    digest.update(Path("data/balanced/dataset.json").read_bytes())
+    library = Path(training.__file__).parent
+    for name in ("augment.py", "backend.py", "dataset.py", "training.py", "models/__init__.py", f"models/{settings.model}.py"):
+        digest.update((library / name).read_bytes())
+    versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "opencv-python-headless")}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        versions[settings.backend] = importlib.metadata.version(settings.backend)
+    digest.update(json.dumps(versions).encode())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def lock(path):
+    """Yield whether this process holds the file; the system lets go of it however the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield mine
+
+
+@contextlib.contextmanager
+def resume_folder(key):
+    """The folder of the resume state: of twins training at the same time (a queue), each takes its own."""
+    parent = files.root() / ".ferlab" / "resume"
+    for twin in range(1000):
+        folder = parent / (f"{key}-{twin}" if twin else key)
+        with lock(folder.with_suffix(".lock")) as mine:
+            if mine:
+                folder.mkdir(exist_ok=True)
+                try:
+                    yield folder
+                finally:
+                    with contextlib.suppress(OSError):  # not empty: an unfinished training
+                        folder.rmdir()
+                        folder.with_suffix(".lock").unlink()
+                return
+    raise files.UserError(f"{parent}: no free resume folder; remove it")
+
+
+if __name__ == "__main__":
+    run(main)

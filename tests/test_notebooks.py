@@ -1,0 +1,45 @@
+"""Every notebook runs from top to bottom on the sample, and is committed without outputs."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with the first two stages' outputs on the sample."""
+    top = tmp_path_factory.mktemp("notebooks")
+    shutil.copy(REPOSITORY / "params.yaml", top)
+    shutil.copy(REPOSITORY / "dvc.yaml", top)
+    before = os.getcwd()
+    os.chdir(top)
+    try:
+        from stages import download, eda
+
+        download.main()
+        eda.main()
+    finally:
+        os.chdir(before)
+    return top
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs_and_is_committed_without_outputs(path, folder, monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    pictures = [out for cell in notebook.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(pictures) >= 4
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS

@@ -1,0 +1,88 @@
+"""params.yaml is typed and strict, and read as DVC reads it."""
+
+import re
+
+import pytest
+
+from ferlab import params
+from ferlab.files import UserError
+from tests.conftest import REPOSITORY
+
+TEXT = (REPOSITORY / "params.yaml").read_text()
+
+
+def refused(tmp_path, text):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        params.load(file)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def changed(old, new):
+    assert len(re.findall(rf"^{re.escape(old)}$", TEXT, re.M)) == 1, old
+    return re.sub(rf"^{re.escape(old)}$", new, TEXT, flags=re.M)
+
+
+def test_the_committed_file_is_accepted():
+    assert params.load(REPOSITORY / "params.yaml").train.model in params.models()
+
+
+def test_every_key_has_a_comment_above_it():
+    lines = TEXT.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("  ") and not line.strip().startswith("#"):
+            assert lines[number - 1].strip().startswith("#"), line
+
+
+@pytest.mark.parametrize("written", ["1e-05", "1e-5", "1.0e-5", "0.00001"])
+def test_a_small_learning_rate_arrives_as_a_number_however_it_is_written(tmp_path, written):
+    file = tmp_path / "params.yaml"
+    file.write_text(re.sub("learning_rate: .*", f"learning_rate: {written}", TEXT))
+    assert params.load(file).train.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("  epochs: 18", "  epoch: 18", "unknown key train.epoch, did you mean epochs?"),
+    ("  epochs: 18", "  epochs: many", "train.epochs = 'many'"),
+    ("  epochs: 18", "  epochs: '18'", "train.epochs = '18'"),
+    ("  epochs: 18", "  epochs: 0", "train.epochs = 0"),
+    ("  epochs: 18", "  epochs: 18.5", "train.epochs = 18.5"),
+    ("  epochs: 18", "  epochs: true", "train.epochs = True"),
+    ("  epochs: 18", "", "train.epochs is missing"),
+    ("  dropout: 0.2", "  dropout: 1.0", "train.dropout = 1.0"),
+    ("  dropout: 0.2", "  dropout: -0.1", "train.dropout = -0.1"),
+    ("  dropout: 0.2", "  dropout: .nan", "train.dropout = nan"),
+    ("  model: small", "  model: tiny", "train.model = 'tiny': unknown network, choose one of"),
+    ("  strategy: none", "  strategy: off", "balance.strategy = 'off'"),
+    ("  target: median", "  target: most", "balance.target = 'most': must be a whole number from 1, median or max"),
+    ("  classes: [disgust]", "  classes: [joy]", "balance.classes"),
+    ("  backend: tensorflow", "  backend: theano", "train.backend = 'theano'"),
+    ("  epochs: 18", "  epochs: 18\n  5: 1", "unknown key train.5"),
+    ("download:", "7: 1\ndownload:", "unknown key 7"),
+    ("  model: small", "  model: small\n  seeds: 1", "unknown key train.seeds, did you mean seed?"),
+    ("evaluate:", "evaluation:", "evaluat"),
+    ("evaluate:", "evaluate", "not valid YAML"),
+])
+def test_what_is_wrong_is_named_in_one_line(tmp_path, old, new, said):
+    assert said in refused(tmp_path, changed(old, new))
+
+
+def test_an_empty_or_missing_file_is_one_line(tmp_path):
+    assert "expected the sections" in refused(tmp_path, "")
+    with pytest.raises(UserError, match="not found"):
+        params.load(tmp_path / "none.yaml")
+
+
+def test_experiments_keep_every_comment(tmp_path):
+    """`dvc exp run -S` rewrites the file; three times, since DVC drops some comments only at the second."""
+    from dvc.utils.hydra import apply_overrides
+
+    file = tmp_path / "params.yaml"
+    file.write_text(TEXT)
+    for epochs in (1, 2, 3):
+        apply_overrides(file, [f"train.epochs={epochs}", "train.learning_rate=1e-5"])
+    comments = [line.strip() for line in TEXT.splitlines() if line.strip().startswith("#")]
+    assert [line.strip() for line in file.read_text().splitlines() if line.strip().startswith("#")] == comments
+    assert params.load(file).train.learning_rate == 1e-5

@@ -1,0 +1,155 @@
+"""The page needs no other file, is equal for equal results, and what stands in the data cannot break out of it."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ferlab import evaluation, params, report
+from ferlab.classes import CLASSES
+from ferlab.dataset import SIZE, Dataset
+from ferlab.files import read_json
+from stages import evaluate
+
+HOSTILE = '<script src="http://evil.example/x.js">$alert(1)</script>'
+
+
+class Result:
+    """A small made-up result with noise for faces: what the stage hands to the report."""
+
+    def __init__(self, folder, name="sample", classes=CLASSES, splits=("train", "public", "private"), right=0.1):
+        random, n = np.random.default_rng(0), 210
+        labels = np.arange(n) % len(classes)
+        chosen = random.integers(0, len(splits), n)
+        table = pd.DataFrame({"id": [f"{HOSTILE}{i:04}" for i in range(n)], "label": np.array(classes, object)[labels],
+                              "split": np.array(splits, object)[chosen], "origin": "original"})
+        faces = random.integers(0, 256, (n, SIZE, SIZE), np.uint8)
+        self.dataset = Dataset(name, tuple(classes), faces, table)
+        given = random.dirichlet(np.ones(len(classes)), n) * (1 - right) + right * np.eye(len(classes))[labels]
+        self.table = evaluation.predictions(self.dataset, given)
+        self.details = evaluation.details(self.table, name, self.dataset.digest, "small", 1000, set(table["id"][:20]))
+        self.history = pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": 0.1, "running_loss": [2, 1, 0.5],
+                                     "running_accuracy": [0.2, 0.4, 0.6], "selection_loss": [2, 1.1, 1.2],
+                                     "selection_accuracy": [0.2, 0.5, 0.4], "chosen": [0, 1, 0]})
+        self.settings = params.load().model_dump()
+        self.wrong = report.worst(self.table, 12)
+        self.faces = faces[pd.Index(table["id"]).get_indexer(self.wrong["id"])]
+        self.folder = folder
+
+    def pictures(self):
+        report.draw(self.folder, self.details, self.history, self.wrong, self.faces, "public")
+        return {file.stem: file.read_bytes() for file in sorted(self.folder.glob("*.png"))}
+
+    def page(self, pictures):
+        return report.render(self.details, self.history, self.settings, self.wrong, self.faces, pictures)
+
+
+class Outside(HTMLParser):
+    """Collects the tags, and every address that an attribute or a style refers to."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.addresses = [], re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", page)
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for key, value in attributes if key in ("src", "href", "srcset", "data", "poster")]
+
+
+def test_figures_and_page_are_equal_for_equal_results(tmp_path):
+    result, again = Result(tmp_path), Result(tmp_path)
+    pictures = result.pictures()
+    assert set(pictures) == {"confusion_shares", "confusion_counts", "learning_curves", "per_class_f1", "mistakes"}
+    assert all(png.startswith(b"\x89PNG") for png in pictures.values())
+    assert again.pictures() == pictures
+    assert again.page(pictures) == result.page(pictures)
+
+
+def test_page_refers_to_nothing_outside(tmp_path):
+    result = Result(tmp_path)
+    png = report._png(result.faces[0])
+    page = result.page({"samples": png, "balance": png, "confusion_shares": png})
+    found = Outside(page)
+    assert len(found.addresses) == 3 + len(result.wrong)
+    assert all(address.startswith("data:image/png;base64,") for address in found.addresses)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(found.tags)
+
+
+def test_hostile_names_stay_text(tmp_path):
+    result = Result(tmp_path, name=HOSTILE, classes=sorted(["happy", HOSTILE, "$x^$"]))
+    result.settings["download"]["dataset"] = HOSTILE
+    result.details["model"]["name"] = HOSTILE
+    page = result.page(result.pictures())
+    assert "<script" not in page and "&lt;script" in page
+    assert "script" not in Outside(page).tags
+
+
+@pytest.mark.parametrize("name, drawn, people", [
+    ("sample", True, False), ("fer2013", False, True), ("custom-12345678", False, False)])
+def test_page_names_the_dataset_and_never_passes_the_sample_off_as_fer2013(tmp_path, name, drawn, people):
+    page = Result(tmp_path, name).page({})
+    assert f"small on {name}</h1>" in page
+    assert ("Drawn faces, not FER2013" in page) is drawn
+    assert ("Goodfellow" in page) is people
+
+
+def test_page_of_a_dataset_without_private_images_or_mistakes(tmp_path):
+    result = Result(tmp_path, splits=("train", "test"), right=0.99)
+    assert result.wrong.empty
+    page = result.page(result.pictures())
+    assert "There are none: every test face is named right." in page and "Leak-free" not in page
+
+
+def test_page_tells_merged_datasets_from_others(tmp_path):
+    six = [name for name in CLASSES if name != "disgust"]
+    assert "Disgust counted as angry" in Result(tmp_path).page({})
+    assert "This dataset has no disgust" in Result(tmp_path, "fer2013", six).page({})
+    assert "Goodfellow" not in Result(tmp_path, "fer2013", six).page({})  # people were asked for seven classes
+
+
+def test_worst_mistakes_come_most_confident_first(tmp_path):
+    rows = report.worst(Result(tmp_path).table, 5)
+    assert len(rows) == 5 and set(rows["split"]) == {"private"} and (rows["label"] != rows["predicted"]).all()
+    assert rows["share"].is_monotonic_decreasing
+
+
+class Network:
+    """Stands in for a Keras model; it always says the same."""
+
+    output_shape = (None, len(CLASSES))
+
+    def predict_on_batch(self, faces):
+        return np.tile(np.float32([0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]), (len(faces), 1))
+
+    def count_params(self):
+        return 1000
+
+
+def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkeypatch, capsys):
+    result = Result(tmp_path)
+    seen = (result.dataset.table["split"] == "private").to_numpy() & (np.arange(210) < 50)
+    text = (params.Path.cwd() / "params.yaml").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/model.keras").touch()
+    result.dataset.save("data/balanced")
+    result.dataset.table[["id", "label", "split"]].assign(seen=seen).to_csv("data/audit.csv", index=False)
+    result.history.to_csv("models/history.csv", index=False)
+    monkeypatch.setattr(evaluate, "load", lambda path, name, classes: Network())
+    monkeypatch.setattr("ferlab.tracking.project", lambda folder: 1 / 0)
+    evaluate.main()
+    out = tmp_path / "reports"
+    files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
+    figures = {"confusion_shares", "confusion_counts", "learning_curves", "per_class_f1", "mistakes"}
+    assert files == {"metrics.json", "details.json", "predictions.csv", "confusion.csv", "report.html",
+                     *(f"figures/{name}.png" for name in figures)}
+    splits = read_json("reports/details.json")["splits"]
+    assert splits["private"]["n"] - splits["private_unseen"]["n"] == seen.sum() > 0
+    rows = pd.read_csv("reports/confusion.csv")
+    assert list(rows) == ["actual", "predicted"] and len(rows) == splits["private"]["n"]
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("public: ") and told[-1].startswith("warning: not shown in MLflow (ZeroDivisionError")
