@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 from pathlib import Path
 
@@ -31,19 +32,19 @@ RESULT = ("models/model.keras", "reports/details.json", "reports/metrics.json") 
 class Live:
     """Reports a training's epochs to MLflow from a thread of its own.
 
-    note: a file with the MLflow run's id and the last epoch while the training is unfinished; a resumed one goes on in that run.
-    The thread starts with the first epoch: what MLflow does cannot touch the making of the network.
+    note: a file with the training's id and last epoch while it is unfinished. The run bears that id as a tag from its first
+    moment, so a resumed training finds its run wherever it was killed. The thread starts with the first epoch: what MLflow does
+    cannot touch the making of the network.
     """
 
     def __init__(self, settings, dataset, note):
         self.settings, self.dataset, self.note = settings, dataset, note
         saved = files.read_json(note) if note.exists() else {}
-        self.last, self.run_id = saved.get("epoch", 0), saved.get("mlflow_run")
-        self.queue, self.guard, self.thread = queue.Queue(), threading.Lock(), None
+        self.training = saved.get("training") or uuid.uuid4().hex
+        self.queue, self.thread = queue.Queue(), None
 
     def epoch(self, row):
-        self.last = row["epoch"]
-        self._save()
+        files.write_json(self.note, {"epoch": row["epoch"], "training": self.training})
         self.queue.put(row)
         if not self.thread:
             self.thread = threading.Thread(target=self._work, daemon=True)
@@ -58,28 +59,26 @@ class Live:
     def record(self, dataset, parameters, seconds):
         """The content of run.json: what cannot be equal between two runs. seconds: of each epoch."""
         return {"dataset": dataset, "parameters": parameters, "train_seconds": round(sum(seconds), 2), "epochs": seconds,
-                "mlflow_run": self.run_id, "machine": machine(), "commit": commit()}
-
-    def _save(self):
-        with self.guard:
-            files.write_json(self.note, {"epoch": self.last, "mlflow_run": self.run_id})
+                "training": self.training, "machine": machine(), "commit": commit()}
 
     def _work(self):
         with contextlib.suppress(Exception):  # best effort: evaluate and sync complete the run from files
             with store() as client:
                 bury(client)
-                if not self.run_id:
-                    self.run_id = _create(client, self.dataset, self.settings, os.environ.get("DVC_EXP_NAME") or "training")
-                    self._save()
-                client.update_run(self.run_id, status="RUNNING")
+                run_id = _unfinished(client, self.training)
+                if not run_id:
+                    name = os.environ.get("DVC_EXP_NAME") or "training"
+                    tags = {"ferlab.training": self.training, **_process()}
+                    run_id = _create(client, self.dataset, self.settings, name, tags)
+                client.update_run(run_id, status="RUNNING")
                 for key, value in _process().items():
-                    client.set_tag(self.run_id, key, value)
+                    client.set_tag(run_id, key, value)
             while isinstance(row := self.queue.get(), dict):
                 with store() as client:
-                    _log_epoch(client, self.run_id, row)
+                    _log_epoch(client, run_id, row)
             if row:
                 with store() as client:
-                    client.set_terminated(self.run_id, row)
+                    client.set_terminated(run_id, row)
 
 
 def write_run(model, record):
@@ -108,8 +107,9 @@ def project(folder, name=None, baseline=None):
         found = _runs(client, key, name)
         if any(run.data.tags.get("ferlab.complete") == "true" for run in found):
             return found[0].info.run_id
-        run_id = found[0].info.run_id if found else _unfinished(client, about.get("mlflow_run"), name)
+        run_id = found[0].info.run_id if found else _unfinished(client, about.get("training"), name, "training")
         run_id = run_id or _create(client, details["dataset"], settings, name)
+        _log_params(client, run_id, settings)
         client.update_run(run_id, name=name)
         tags = {"ferlab.key": key, "ferlab.dataset": details["dataset"], "ferlab.data_digest": details["digest"],
                 "ferlab.model_md5": md5(model), "ferlab.parameters": details["model"]["parameters"],
@@ -262,13 +262,18 @@ def _experiment(client, dataset):
         return client.get_experiment_by_name(name).experiment_id
 
 
-def _create(client, dataset, settings, name):
-    run = client.create_run(_experiment(client, dataset), run_name=name, tags={"mlflow.source.name": "dvc repro"})
+def _create(client, dataset, settings, name, tags=None):
+    run = client.create_run(_experiment(client, dataset), run_name=name, tags={"mlflow.source.name": "dvc repro", **(tags or {})})
+    _log_params(client, run.info.run_id, settings)
+    return run.info.run_id
+
+
+def _log_params(client, run_id, settings):
+    """Again and again without harm: a run whose maker was killed in between gets the missing ones."""
     from mlflow.entities import Param
 
     flat = {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
-    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in flat.items()])
-    return run.info.run_id
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
 
 
 def _runs(client, key, name):
@@ -278,14 +283,14 @@ def _runs(client, key, name):
     return sorted(found, key=lambda run: run.data.tags.get("ferlab.complete") != "true")
 
 
-def _unfinished(client, run_id, name):
-    """The live run of this training, if it still waits to be completed under this name."""
-    if not run_id:
+def _unfinished(client, training, *names):
+    """The live run of this training, if it still waits to be completed (under one of these names, where any is given)."""
+    if not training:
         return None
-    with contextlib.suppress(Exception):
-        run = client.get_run(run_id)
-        if "ferlab.key" not in run.data.tags and run.info.run_name in (name, "training"):
-            return run_id
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    for run in client.search_runs(ids, f"tags.`ferlab.training` = '{training}'"):
+        if "ferlab.key" not in run.data.tags and run.info.run_name in (names or [run.info.run_name]):
+            return run.info.run_id
     return None
 
 
