@@ -47,6 +47,12 @@ def read(path):
     return pd.read_csv(path, dtype={"id": str, "split": str, "label": str}, keep_default_na=False)
 
 
+def leaked(path):
+    """Ids of the private images whose very pixels stand in the training split as well, from the audit at `path`."""
+    table = read(path)
+    return set(table.loc[table["seen"] & (table["split"] == "private"), "id"])
+
+
 def summary(audit, dataset):
     """Counts for a JSON file. Images seen in train are told per evaluation split."""
     evaluation = audit[audit["split"] != "train"]

@@ -1,7 +1,7 @@
 """What a trained model is worth: probabilities -> predictions -> scores with 95 % intervals, as plain tables.
 
-Reads and writes no file. Only `predict` needs a Keras model; all else works on a table of predictions, so that results
-can be judged again where no model is. Cost on two cores, small network: 0.5 s per 1,000 images, twice that with flip.
+Writes no file. Only `load` and `measure` need Keras; all else works on a table of predictions, so that results can be
+judged again where no model is. Cost on two cores, small network: 0.5 s per 1,000 images and view.
 """
 
 import math
@@ -10,17 +10,36 @@ import numpy as np
 import pandas as pd
 
 from ferlab.dataset import SPLITS
+from ferlab.files import UserError
 
 MERGE = ("disgust", "angry")  # the six-class reading of FER2013 counts the first as the second
 SCALARS = ("precision_macro", "recall_macro", "f1_macro", "f1_weighted")  # of the final split, in metrics.json
 Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 
 
-def predict(model, faces, flip, batch=512):
+def load(path, name, classes):
+    """The Keras model at `path` on backend `name`; code hidden in the file is refused, as is a wrong class count."""
+    from ferlab import backend
+
+    if not path.exists():
+        raise UserError(f"{path}: not found; `dvc repro` makes it")
+    keras = backend.start(name)
+    try:
+        network = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a usable Keras model ({reason}); `dvc repro` trains one") from None
+    if network.output_shape[-1] != classes:
+        raise UserError(f"{path}: has {network.output_shape[-1]} classes, the data have {classes}; run `dvc repro`")
+    return network
+
+
+def predict(model, faces, flip=False, shift=0, batch=512):
     """Class probabilities float32 (N, C) of uint8 faces (N, 48, 48) by a Keras model that takes (n, 48, 48, 1).
 
-    With `flip` they are the mean over each face and its mirror image. Batches are all of one size (the last is filled
-    up with zeros), so that a compiling backend compiles once.
+    With `flip` they are the mean over each face and its mirror image; with `shift` also over the face moved by that many
+    pixels towards each corner (ten views with both). Batches are all of one size (the last is filled up with zeros), so
+    that a compiling backend compiles once.
     """
     batch = max(1, min(batch, len(faces)))
     found = np.zeros((len(faces), model.output_shape[-1]), np.float32)
@@ -28,11 +47,63 @@ def predict(model, faces, flip, batch=512):
         part = np.asarray(faces[start:start + batch])[..., None]
         full = np.zeros((batch, *part.shape[1:]), np.uint8)
         full[:len(part)] = part
-        probabilities = np.asarray(model.predict_on_batch(full))
-        if flip:
-            probabilities = (probabilities + np.asarray(model.predict_on_batch(full[:, :, ::-1]))) / 2
+        views = list(_views(full, flip, shift))
+        probabilities = sum(np.asarray(model.predict_on_batch(view)) for view in views) / len(views)
         found[start:start + batch] = probabilities[:len(part)]
     return found
+
+
+def _views(faces, flip, shift):
+    """The faces, and as wanted their mirror images, and all these moved diagonally; what moves in repeats the edge."""
+    height, width = faces.shape[1:3]
+    padded = np.pad(faces, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
+    steps = [(shift, shift)] + [(y, x) for y in (0, 2 * shift) for x in (0, 2 * shift)] * bool(shift)
+    for y, x in steps:
+        view = padded[:, y:y + height, x:x + width]
+        yield view
+        if flip:
+            yield view[:, :, ::-1]
+
+
+def measure(network, dataset, settings):
+    """(table of predictions, more): all that judging needs of a network, by `settings` (params.Evaluate).
+
+    Training images are predicted as they are, being a reference only; augmented ones not at all; the others, and further
+    sets, with the declared views. more: {"left_out": {set: {reason: images}}, "robustness": rows of ferlab.robustness}.
+    """
+    from ferlab import extra, robustness  # here: what only judges predictions needs neither
+
+    views = {"flip": settings.flip, "shift": settings.shift}
+    others = [extra.read(entry) for entry in settings.extra_datasets]  # first: a wrong path is told before the work
+    found = np.zeros((len(dataset.faces), len(dataset.classes)), np.float32)
+    train = (dataset.table["split"] == "train").to_numpy()
+    original = (dataset.table["origin"] == "original").to_numpy()
+    for rows, wanted in ((train & original, {}), (~train, views)):
+        found[rows] = predict(network, dataset.faces[rows], **wanted)
+    tables, more = [predictions(dataset, found)], {}
+    for other in others:
+        table, left_out = _further(other, predict(network, other.faces, **views), dataset.classes)
+        tables.append(table)
+        more.setdefault("left_out", {})[other.name] = left_out
+    if settings.robustness:
+        told = dataset.split(final(dataset.table["split"].unique()))
+        rows = robustness.measure(lambda faces: predict(network, faces, **views).argmax(axis=1), told.faces, told.labels)
+        more["robustness"] = rows.round(6).to_dict("records")
+    return pd.concat(tables, ignore_index=True), more
+
+
+def _further(other, probabilities, classes):
+    """Predictions of a further set of faces, in the network's classes, and what was left out of it."""
+    labels = pd.Series(other.labels)
+    if MERGE[0] not in classes:
+        labels = labels.replace(*MERGE)
+    known = labels.isin(classes).to_numpy()
+    left_out = dict(other.left_out)
+    for name, count in labels[~known].value_counts().sort_index().items():
+        left_out[f"of the class {name}, which this network does not have"] = int(count)
+    name = f"{other.name} faces" if other.name in {*SPLITS, "private_unseen"} else other.name
+    rows = pd.DataFrame({"id": other.ids, "split": name, "label": labels})[known]
+    return _table(rows, np.round(probabilities[known].astype(np.float64), 6), classes), left_out
 
 
 def predictions(dataset, probabilities):
@@ -113,28 +184,37 @@ def _ratio(above, below):
 def parts(predictions, seen=()):
     """Rows by split, {name: table}, those present: the splits, private without the ids in `seen`, and test.
 
-    `test` is public and private together where a dataset has these.
+    `test` is public and private together where a dataset has these. Further sets of faces come last, by their names.
     """
     split = predictions["split"]
     masks = {name: split == name for name in SPLITS[:-1]}
     masks["private_unseen"] = (split == "private") & ~predictions["id"].isin(seen)
     masks["test"] = split.isin(["public", "private", "test"])
+    masks |= {name: split == name for name in split.unique() if name not in SPLITS}
     return {name: predictions[mask] for name, mask in masks.items() if mask.any()}
 
 
-def details(predictions, dataset, digest, model, parameters, seen=()):
+def details(predictions, dataset, digest, model, parameters, seen=(), more=None):
     """The content of details.json.
 
     dataset, digest: its name and digest. model, parameters: the network's name and its number of weights.
-    seen: ids of private images whose very pixels stand in the training split as well.
+    seen: ids of private images whose very pixels stand in the training split as well. more: as `measure` gives it.
     """
     def by_split(table):
-        return {name: _rounded(scores(part["label"], part["predicted"], classes_of(table)))
+        return {name: _rounded(scores(part["label"], part["predicted"], _present(name, part)))
                 for name, part in parts(table, seen).items()}
 
     return {"dataset": dataset, "digest": digest, "classes": list(classes_of(predictions)),
             "model": {"name": model, "parameters": int(parameters)},
-            "splits": by_split(predictions), "six_class": by_split(fold(predictions))}
+            "splits": by_split(predictions), "six_class": by_split(fold(predictions)), **(more or {})}
+
+
+def _present(split, part):
+    """The classes to score by: all; of a further set only those that it has or was given, as its makers chose them."""
+    classes = classes_of(part)
+    if split in {*SPLITS, "private_unseen"}:
+        return classes
+    return tuple(name for name in classes if name in {*part["label"], *part["predicted"]})
 
 
 def final(splits):

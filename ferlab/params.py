@@ -4,6 +4,7 @@ Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off`
 """
 
 import difflib
+import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -81,11 +82,23 @@ class Train(Section):
 
 class Evaluate(Section):
     flip: bool
+    shift: Annotated[int, Field(ge=0, le=8)]
     mistakes: Annotated[int, Field(ge=1, le=100)]
+    robustness: bool
+    extra_datasets: list[Annotated[str, Field(min_length=1)]]
+
+
+class Anchor(Section):
+    """Of recipes that train no network: what every table of results is read against."""
+
+    kind: Literal["majority", "handcrafted"]
+    regularisation: Annotated[float, Field(gt=0)]
 
 
 SECTIONS = {"download": Download, "eda": Eda, "balance": Balance, "train": Train, "evaluate": Evaluate}
-Params = create_model("Params", __base__=Section, **{name: (kind, ...) for name, kind in SECTIONS.items()})
+SHARED = ("download", "eda")  # of all recipes: recipes/params.yaml
+KINDS = (("balance", "train", "evaluate"), ("balance", "anchor"))  # of recipes, by their sections
+RECIPES = Path("recipes")
 
 
 def models():
@@ -111,27 +124,66 @@ def raw(path="params.yaml"):
         raise UserError(f"{path}{place}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
 
 
-def parse(values, path="params.yaml"):
+def recipes():
+    """Names of the recipes: one file each in recipes/, beside what they share."""
+    return sorted(file.stem for file in RECIPES.glob("*.yaml") if file.name not in ("params.yaml", "dvc.yaml"))
+
+
+def key(recipe, seed=0):
+    """What a recipe's result is called: `silva_2025`, with another seed `silva_2025-s1`."""
+    return f"{recipe}-s{seed}" if seed else recipe
+
+
+def raw_recipe(name=None, seed=0):
+    """The sections that all recipes share, with those of one recipe where it is named, as a nested dict."""
+    values = raw(RECIPES / "params.yaml")
+    if name:
+        if name not in recipes():
+            close = difflib.get_close_matches(name, recipes(), 1)
+            raise UserError(f"{RECIPES}/{name}.yaml: no such recipe" + (f", did you mean {close[0]}?" if close else ""))
+        values = values | raw(RECIPES / f"{name}.yaml")
+        if seed:
+            values["train"]["seed"] = seed
+    return values
+
+
+def load_recipe(name=None, seed=0):
+    """The same as frozen sections, each file checked under its own name."""
+    values = raw_recipe(name, seed)
+    if not name:
+        return parse(values, RECIPES / "params.yaml", SHARED)
+    own = {section: value for section, value in values.items() if section not in SHARED}
+    sections = next((kind for kind in KINDS if set(kind) & set(own) - {"balance"}), KINDS[0])
+    parse(own, RECIPES / f"{name}.yaml", sections)
+    return parse(values, RECIPES / f"{name}.yaml", (*SHARED, *sections))
+
+
+def parse(values, path="params.yaml", sections=tuple(SECTIONS)):
     """Check a nested dict against the sections; `path` is only named in errors."""
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected the sections {', '.join(SECTIONS)}")
+        raise UserError(f"{path}: expected the sections {', '.join(sections)}")
     try:
-        return Params.model_validate(values)
+        return _model(tuple(sections)).model_validate(values)
     except ValidationError as error:
         # a mistyped key is both unknown and missing: the first says more
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise UserError(f"{path}: {_explain(first, values)}") from None
+        raise UserError(f"{path}: {_explain(first, values, sections)}") from None
 
 
-def _explain(error, values):
+@functools.cache
+def _model(sections):
+    return create_model("Params", __base__=Section, **{name: ((SECTIONS | {"anchor": Anchor})[name], ...) for name in sections})
+
+
+def _explain(error, values, sections):
     """One pydantic error as one line: key, value, what is allowed."""
     where = [str(part) for part in error["loc"] if part != "[key]"]
     if error["type"] == "invalid_key":
         return f"unknown key {'.'.join(where)}"
-    section = SECTIONS.get(where[0])
+    section = (SECTIONS | {"anchor": Anchor}).get(where[0])
     key = ".".join(where[:2])
     if error["type"] == "extra_forbidden":
-        known = section.model_fields if section else SECTIONS
+        known = section.model_fields if section else sections
         close = difflib.get_close_matches(where[-1], known, 1)
         return f"unknown key {'.'.join(where)}" + (f", did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")
     if error["type"] == "missing":

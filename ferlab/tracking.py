@@ -37,8 +37,9 @@ class Live:
     cannot touch the making of the network.
     """
 
-    def __init__(self, settings, dataset, note):
+    def __init__(self, settings, dataset, note, name=""):
         self.settings, self.dataset, self.note = settings, dataset, note
+        self.name = name or os.environ.get("DVC_EXP_NAME") or "training"
         saved = files.read_json(note) if note.exists() else {}
         self.training = saved.get("training") or uuid.uuid4().hex
         self.queue, self.thread = queue.Queue(), None
@@ -67,9 +68,8 @@ class Live:
                 bury(client)
                 run_id = _unfinished(client, self.training)
                 if not run_id:
-                    name = os.environ.get("DVC_EXP_NAME") or "training"
                     tags = {"ferlab.training": self.training, **_process()}
-                    run_id = _create(client, self.dataset, self.settings, name, tags)
+                    run_id = _create(client, self.dataset, self.settings, self.name, tags)
                 client.update_run(run_id, status="RUNNING")
                 for key, value in _process().items():
                     client.set_tag(run_id, key, value)
@@ -97,12 +97,32 @@ def project(folder, name=None, baseline=None):
     name: the DVC experiment's, else DVC_EXP_NAME, else `repro-<key>`; the key is that of `result_key`. baseline: the commit that
     the experiment started from.
     """
-    settings = params.raw(folder / "params.yaml")
-    model, results = folder / "models/model.keras", [folder / "reports" / name for name in ("details.json", "metrics.json")]
-    details, metrics = map(files.read_json, results)
-    key = result_key(settings, *map(md5, (model, *results)))
+    settings, model = params.raw(folder / "params.yaml"), folder / "models/model.keras"
+    reports = folder / "reports"
+    key = result_key(settings, *map(md5, (model, reports / "details.json", reports / "metrics.json")))
     name = name or os.environ.get("DVC_EXP_NAME") or f"repro-{key[:8]}"
-    about = read_run(model)
+    tags = {"ferlab.model_md5": md5(model)} | ({} if name.startswith("repro-") else {"dvc.experiment": name})
+    listed = [reports / "report.html", reports / "details.json", reports / "metrics.json", folder / "models/history.csv",
+              folder / "params.yaml", reports / "figures"]
+    return _project(key, name, settings, reports, folder / "models/history.csv", read_run(model), tags, listed, model, baseline)
+
+
+def project_recipe(key):
+    """Make or complete the MLflow run of a recipe's committed result, named like its key; returns its id."""
+    from ferlab import results
+
+    place = results.folder(key)
+    recipe, _, seed = key.partition("-s")
+    settings = params.raw_recipe(recipe, int(seed or 0))
+    run = files.read_json(place / "run.json") if (place / "run.json").exists() else {}
+    listed = [file for file in sorted(place.iterdir()) if file.name != "run.json"]
+    result = result_key(settings, *map(md5, (place / "predictions.csv.gz", place / "details.json", place / "metrics.json")))
+    return _project(result, key, settings, place, place / "history.csv", run, {"ferlab.recipe": recipe}, listed)
+
+
+def _project(key, name, settings, reports, history, about, tags, listed, model=None, baseline=None):
+    """One run from the files of one result: `reports` holds details.json and metrics.json, `about` is the run.json."""
+    details, metrics = files.read_json(reports / "details.json"), files.read_json(reports / "metrics.json")
     with store() as client:
         found = _runs(client, key, name)
         if any(run.data.tags.get("ferlab.complete") == "true" for run in found):
@@ -112,16 +132,15 @@ def project(folder, name=None, baseline=None):
         _log_params(client, run_id, settings)
         client.update_run(run_id, name=name)
         tags = {"ferlab.key": key, "ferlab.dataset": details["dataset"], "ferlab.data_digest": details["digest"],
-                "ferlab.model_md5": md5(model), "ferlab.parameters": details["model"]["parameters"],
+                "ferlab.parameters": details["model"]["parameters"],
                 "mlflow.source.git.commit": baseline or about.get("commit") or commit(),
-                **{f"machine.{k}": v for k, v in about.get("machine", {}).items()}}
-        if not name.startswith("repro-"):
-            tags["dvc.experiment"] = name
+                **{f"machine.{k}": v for k, v in about.get("machine", {}).items()}, **tags}
         for tag, value in tags.items():
             client.set_tag(run_id, tag, str(value))
-        _log_history(client, run_id, pd.read_csv(folder / "models/history.csv"))
+        if history.exists():
+            _log_history(client, run_id, pd.read_csv(history))
         _log_final(client, run_id, metrics, details, about)
-        _log_files(run_id, folder, details)
+        _log_files(run_id, listed, details, model)
         client.set_tag(run_id, "ferlab.complete", "true")
         client.set_terminated(run_id, "FINISHED")
         return run_id
@@ -134,16 +153,24 @@ def result_key(settings, model, details, metrics):
 
 
 def sync(report=print):
-    """Every finished result gets its run: the workspace's and each DVC experiment's. Returns how many have one now.
+    """Every finished result gets its run: the workspace's, each DVC experiment's and each recipe's. Returns how many have one.
 
     One that cannot be shown (files gone from the cache, another version of the project) is reported in a line and left out.
     """
+    from ferlab import results
+
     root, done, listed = files.root(), 0, experiments()
     with store() as client:
         bury(client)
     if _finished(root) and not any(_same_result(root, revision) for _, revision, _ in listed):
         project(root)
         done += 1
+    for key in results.listed():
+        try:
+            project_recipe(key)
+            done += 1
+        except files.UserError as error:
+            report(f"{key}: not shown in MLflow ({error})")
     for name, revision, baseline in listed:
         try:
             with store() as client:
@@ -322,25 +349,28 @@ def _log_final(client, run_id, metrics, details, about):
     client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
 
 
-def _log_files(run_id, folder, details):
-    """Figures, report, tables, the model with its signature, the dataset with its digest."""
+def _log_files(run_id, listed, details, model):
+    """The files and folders listed, the dataset with its digest, and the model with its signature where there is one."""
     import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
 
     client = mlflow.MlflowClient()
-    for file in ("reports/report.html", "reports/details.json", "reports/metrics.json", "models/history.csv", "params.yaml"):
-        client.log_artifact(run_id, str(folder / file))
-    client.log_artifacts(run_id, str(folder / "reports/figures"), "figures")
+    for path in listed:
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), path.name)
+        else:
+            client.log_artifact(run_id, str(path))
     source = CodeDatasetSource({"ferlab.dataset": details["dataset"]})
     data = MetaDataset(source, name=details["dataset"], digest=details["digest"][:32])
     with mlflow.start_run(run_id=run_id):
         mlflow.log_input(data, context="training")
-        if not client.get_run(run_id).outputs or not client.get_run(run_id).outputs.model_outputs:
+        outputs = client.get_run(run_id).outputs
+        if model and not (outputs and outputs.model_outputs):
             try:
-                _log_model(folder / "models/model.keras")
+                _log_model(model)
             except files.UserError:  # made on another backend than the one that runs here: the file itself, then
-                client.log_artifact(run_id, str(folder / "models/model.keras"), "model")
+                client.log_artifact(run_id, str(model), "model")
 
 
 def _log_model(path):

@@ -1,15 +1,62 @@
-"""The pipeline, one file per DVC stage: params -> inputs -> ferlab -> outputs. Run by `dvc repro` from the top folder."""
+"""The pipeline, one file per DVC stage: params -> inputs -> ferlab -> outputs. Run by `dvc repro` from the top folder.
 
+Each stage works on the bench (params.yaml, data/, models/, reports/), or for the recipes on their own folders:
+`--recipes` means what they share, `--recipe NAME [--seed N]` one of them.
+"""
+
+import argparse
 import errno
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
+from ferlab import params
 from ferlab.files import UserError
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a stage finds and leaves things, and its parameters. name: of a recipe's key, empty on the bench."""
+
+    name: str
+    values: Callable  # gives the parameters as they are written
+    settings: params.Section
+    raw: Path
+    audit: Path
+    eda: Path
+    balanced: Path
+    balance: Path
+    model: Path
+    history: Path
+    out: Path
+
+
+def place(arguments=None):
+    """The Place that the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipes", action="store_true", help="what all recipes share")
+    parser.add_argument("--recipe", help="one of them: a file of recipes/, without its ending")
+    parser.add_argument("--seed", type=int, default=0, help="of the recipe's training")
+    given = parser.parse_args(arguments)
+    if not given.recipes and not given.recipe:
+        data, models, reports = Path("data"), Path("models"), Path("reports")
+        return Place("", params.raw, params.load(), data / "raw", data / "audit.csv", reports / "eda", data / "balanced",
+                     reports / "balance", models / "model.keras", models / "history.csv", reports)
+    recipe, seed, work = given.recipe or "", given.seed, params.RECIPES / "work"
+    key = params.key(recipe, seed)
+    return Place(key, lambda: params.raw_recipe(recipe, seed), params.load_recipe(recipe, seed), work / "raw",
+                 work / "audit.csv", work / "eda", work / "balanced" / recipe, work / "balance" / recipe,
+                 work / key / "model.keras", work / key / "history.csv", work / key)
+
+
 def run(main):
-    """Call a stage's main; what the user can mend becomes one line on stderr and exit code 1, never a traceback."""
+    """Call a stage's main with the Place of the command line.
+
+    What the user can mend becomes one line on stderr and exit code 1, never a traceback.
+    """
     try:
-        main()
+        main(place())
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -1,18 +1,18 @@
 """balance: data/raw and data/audit.csv -> data/balanced and reports/balance."""
 
-from ferlab import audit, balance, figures, params
+from ferlab import audit, balance, figures
 from ferlab.dataset import Dataset
 from ferlab.files import replacing, write_csv
 from stages import run
 
 
-def main():
-    settings = params.load().balance
-    before = Dataset.load("data/raw")
-    after = balance.balance(before, settings, audit.read("data/audit.csv"))
-    after.save("data/balanced")
+def main(here):
+    settings = here.settings.balance
+    before = Dataset.load(here.raw)
+    after = balance.balance(before, settings, audit.read(here.audit))
+    after.save(here.balanced)
     table = balance.counts_table(before, after)
-    with replacing("reports/balance") as folder:
+    with replacing(here.balance) as folder:
         folder.mkdir()
         write_csv(folder / "counts.csv", table)
         figures.balance_counts(table, folder / "counts.png")

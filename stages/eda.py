@@ -1,18 +1,18 @@
 """eda: data/raw -> data/audit.csv and reports/eda."""
 
-from ferlab import audit, figures, params
+from ferlab import audit, figures
 from ferlab.dataset import Dataset
 from ferlab.files import replacing, write_csv, write_json
 from stages import run
 
 
-def main():
-    settings = params.load().eda
-    dataset = Dataset.load("data/raw")
+def main(here):
+    settings = here.settings.eda
+    dataset = Dataset.load(here.raw)
     table = audit.audit(dataset, settings.near_duplicate)
     found = audit.summary(table, dataset)
-    write_csv("data/audit.csv", table)
-    with replacing("reports/eda") as folder:
+    write_csv(here.audit, table)
+    with replacing(here.eda) as folder:
         folder.mkdir()
         write_json(folder / "summary.json", found)
         write_csv(folder / "counts.csv", dataset.counts().rename_axis("label").reset_index())

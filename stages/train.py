@@ -12,27 +12,23 @@ import os
 import sys
 from pathlib import Path
 
-from ferlab import backend, files, params, progress, tracking, training
+from ferlab import backend, files, progress, tracking, training
 from ferlab.dataset import Dataset
 from stages import run
 
-MODEL, HISTORY = Path("models/model.keras"), Path("models/history.csv")
 
-
-def main():
-    settings = params.load().train
-    dataset = Dataset.load("data/balanced")
-    MODEL.parent.mkdir(exist_ok=True)
-    with lock(MODEL.parent / ".lock") as mine, resume_folder(fingerprint(settings)) as folder:
+def main(here):
+    settings, dataset = here.settings.train, Dataset.load(here.balanced)
+    with lock(here.model.parent / ".lock") as mine, resume_folder(fingerprint(settings, here.balanced)) as folder:
         if not mine:
-            raise files.UserError(f"{MODEL}: another training is writing here; wait for it or stop it")
+            raise files.UserError(f"{here.model}: another training is writing here; wait for it or stop it")
         backend.start(settings.backend, settings.precision, settings.seed)
         checkpoint = folder / "checkpoint.npz"
         if checkpoint.exists():
             print("resuming an interrupted training")
         elif settings.precision == "float32" and backend.fast_bfloat16():
             print("this processor has bfloat16: train.precision=bfloat16 is about 1.5 times faster")
-        live = tracking.Live(params.raw(), dataset.name, folder / "live.json")
+        live = tracking.Live(here.values(), dataset.name, folder / "live.json", here.name)
         shown = progress.Progress(settings.epochs, settings.select_on)
 
         parent = os.getppid()
@@ -57,19 +53,19 @@ def main():
             live.close("FAILED")
             raise
         shown.close()
-        training.save(model, MODEL)
-        files.write_csv(HISTORY, history, "%.8g")
+        training.save(model, here.model)
+        files.write_csv(here.history, history, "%.8g")
         live.close()
-        tracking.write_run(MODEL, live.record(dataset.name, model.count_params(), seconds))
+        tracking.write_run(here.model, live.record(dataset.name, model.count_params(), seconds))
         # the checkpoint last: killed in between, the next call finds the training finished
         (folder / "live.json").unlink(missing_ok=True)
         checkpoint.unlink(missing_ok=True)
 
 
-def fingerprint(settings):
+def fingerprint(settings, balanced):
     """What decides the weights: section, data, code, versions. Resume state is found under it, and only under it."""
     digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update(Path("data/balanced/dataset.json").read_bytes())
+    digest.update((balanced / "dataset.json").read_bytes())
     library = Path(training.__file__).parent
     for name in ("augment.py", "backend.py", "dataset.py", "training.py", "models/__init__.py", f"models/{settings.model}.py"):
         digest.update((library / name).read_bytes())

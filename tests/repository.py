@@ -2,14 +2,31 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.builders import images, tiny, zipped
 
 TOP = Path(__file__).parent.parent
 SMALL = {"  epochs: 18": "  epochs: 2", "  batch_size: 128": "  batch_size: 8", "  dataset: sample": "  dataset: data.zip"}
+
+
+def wait_for(condition, seconds=300):
+    """The first true value of `condition()`, asked again and again; patient, since a busy machine may be ten times slower."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+    return found
+
+
+def answers(port):
+    """True where something listens on this port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Repository:
@@ -42,7 +59,7 @@ class Repository:
 
     def run(self, command, **more):
         return subprocess.run(command, shell=True, cwd=self.path, env=self.environment | more, capture_output=True, text=True,
-                              timeout=600)
+                              timeout=1200)
 
     def __call__(self, command, **more):
         """Standard output and error of a command that must succeed."""

@@ -4,15 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import time
 from urllib.parse import urlparse
 
 import psutil
 import pytest
 
-from tests.repository import SMALL, Repository
+from tests.repository import SMALL, Repository, answers, wait_for
 
 pytestmark = pytest.mark.slow
+QUEUED = ("Running", "Queued")
 
 
 def complete(repository):
@@ -27,6 +27,12 @@ def complete(repository):
     return {run.info.run_name: run for run in runs}
 
 
+def epochs_done(repository):
+    """Finished epochs of the unfinished training; 0 where there is none."""
+    notes = list((repository.path / ".ferlab/resume").glob("*/live.json"))
+    return json.loads(notes[0].read_text())["epoch"] if notes else 0
+
+
 def test_every_experiment_has_its_complete_run_in_the_one_store(tmp_path):
     repository = Repository(tmp_path / "repository")
     repository("dvc repro")
@@ -36,11 +42,7 @@ def test_every_experiment_has_its_complete_run_in_the_one_store(tmp_path):
     repository("dvc exp run --temp -S balance.strategy=weights --name temporary")
     repository("dvc exp run --queue -S 'balance.strategy=sampler,merge'")
     repository("dvc queue start -j 2")
-    for _ in range(240):
-        status = repository("dvc queue status")
-        if "Running" not in status and "Queued" not in status:
-            break
-        time.sleep(1)
+    status = wait_for(lambda: not set(QUEUED) & set((told := repository("dvc queue status")).split()) and told, 1200)
     assert status.count("Success") == 2, status + repository("dvc queue logs $(dvc queue status | awk 'NR==2{print $1}')")
     again = repository("dvc exp run --temp -S balance.strategy=weights --name again")
     assert repository.stages_run(again) == []
@@ -81,15 +83,11 @@ def test_a_training_killed_at_any_moment_ends_in_the_same_bytes_and_one_run(tmp_
     for wanted in (1, 3, 4):
         process = subprocess.Popen(["dvc", "repro"], cwd=killed.path, env=killed.environment, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
-        for _ in range(1200):
-            notes = list((killed.path / ".ferlab/resume").glob("*/live.json"))
-            if notes and json.loads(notes[0].read_text())["epoch"] >= wanted:
-                break
-            time.sleep(0.05)
+        wait_for(lambda wanted=wanted: epochs_done(killed) >= wanted)
         if wanted == 3:  # dvc alone dies: its orphan notices, and stops by itself
             child = psutil.Process(process.pid).children(recursive=True)[-1]
             process.kill()
-            child.wait(timeout=30)
+            child.wait(timeout=300)
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -110,15 +108,12 @@ def test_two_trainings_on_one_output_do_not_mix_and_an_interrupt_says_how_to_go_
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # as in a terminal
     try:
-        for _ in range(600):
-            if list((repository.path / ".ferlab/resume").glob("*/live.json")):
-                break
-            time.sleep(0.05)
+        wait_for(lambda: epochs_done(repository))
         done = repository.run("python -m stages.train")
         assert done.returncode == 1
         assert done.stderr.strip() == "error: models/model.keras: another training is writing here; wait for it or stop it"
         first.send_signal(signal.SIGINT)
-        assert "the same command goes on from there" in first.communicate(timeout=60)[1]
+        assert "the same command goes on from there" in first.communicate(timeout=300)[1]
         assert first.returncode == 1
     finally:
         first.kill()
@@ -147,11 +142,7 @@ def test_a_tracking_server_shows_the_same_run(tmp_path):
                               start_new_session=True)
     try:
         address = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
+        wait_for(lambda: answers(port))
         said = repository("dvc repro", MLFLOW_TRACKING_URI=address)
         assert "warning" not in said
         import mlflow

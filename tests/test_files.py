@@ -61,7 +61,7 @@ def test_a_stage_that_may_not_write_says_so_in_one_line_and_leaves_no_half_outpu
 
 
 def test_an_error_of_our_own_making_still_shows_its_traceback(tmp_path):
-    done = subprocess.run([sys.executable, "-c", "from stages import run\nrun(lambda: 1 / 0)"], cwd=REPOSITORY,
+    done = subprocess.run([sys.executable, "-c", "from stages import run\nrun(lambda here: 1 / 0)"], cwd=REPOSITORY,
                           capture_output=True, text=True)
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback" in done.stderr

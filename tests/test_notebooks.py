@@ -19,10 +19,10 @@ def folder(tmp_path_factory):
     before = os.getcwd()
     os.chdir(top)
     try:
-        from stages import download, eda
+        from stages import download, eda, place
 
-        download.main()
-        eda.main()
+        download.main(place([]))
+        eda.main(place([]))
     finally:
         os.chdir(before)
     return top

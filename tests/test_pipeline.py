@@ -142,7 +142,7 @@ class Recorder:
         return getattr(self.real, name)
 real_load = p.load
 p.load = lambda *a: Recorder(real_load(*a)) if sys._getframe(1).f_globals["__name__"] != "ferlab.tracking" else real_load(*a)
-runpy.run_module("stages." + sys.argv[1], run_name="__main__")
+runpy.run_module("stages." + sys.argv.pop(1), run_name="__main__")
 json.dump({"modules": sorted(n for n in sys.modules if n.split(".")[0] == "ferlab"), "sections": sorted(read),
            "heavy": sorted({"tensorflow", "keras", "mlflow"} & set(sys.modules))}, open("recorded.json", "w"))
 """

@@ -11,7 +11,7 @@ from ferlab import evaluation, params, report
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE, Dataset
 from ferlab.files import read_json
-from stages import evaluate
+from stages import evaluate, place
 
 HOSTILE = '<script src="http://evil.example/x.js">$alert(1)</script>'
 
@@ -139,9 +139,9 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     result.dataset.save("data/balanced")
     result.dataset.table[["id", "label", "split"]].assign(seen=seen).to_csv("data/audit.csv", index=False)
     result.history.to_csv("models/history.csv", index=False)
-    monkeypatch.setattr(evaluate, "load", lambda path, name, classes: Network())
+    monkeypatch.setattr(evaluation, "load", lambda path, name, classes: Network())
     monkeypatch.setattr("ferlab.tracking.project", lambda folder: 1 / 0)
-    evaluate.main()
+    evaluate.main(place([]))
     out = tmp_path / "reports"
     files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     figures = {"confusion_shares", "confusion_counts", "learning_curves", "per_class_f1", "mistakes"}

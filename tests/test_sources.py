@@ -17,7 +17,7 @@ from ferlab import archives, params, sample, sources
 from ferlab.classes import CLASSES
 from ferlab.dataset import Dataset
 from ferlab.files import UserError, read_json
-from stages import download
+from stages import download, place
 from tests.builders import csv_text, folder, image, images, tarred, tiny, zipped
 
 DATA = tiny()
@@ -44,7 +44,7 @@ def lab(tmp_path, monkeypatch):
 def stage(dataset, monkeypatch):
     """Run the download stage with `dataset` as its parameter."""
     monkeypatch.setattr(params, "load", lambda: types.SimpleNamespace(download=params.Download(dataset=str(dataset))))
-    download.main()
+    download.main(place([]))
 
 
 def equal(data, other):

@@ -172,6 +172,6 @@ def test_a_backend_that_is_not_there_is_one_line():
     import sys
 
     done = subprocess.run([sys.executable, "-c", "from ferlab import backend\nfrom stages import run\n"
-                           "run(lambda: backend.start('torch'))"], capture_output=True, text=True)
+                           "run(lambda here: backend.start('torch'))"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.strip() == ("error: train.backend = 'torch': torch is not installed; choose tensorflow or install it")

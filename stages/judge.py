@@ -1,0 +1,42 @@
+"""judge (recipes only): predictions.csv, about.json, the audit -> recipes/results/<key>, small enough to be committed.
+
+Comparison, leaderboard and papers read these and never need a model. run.json (seconds, machine, commit) is a copy of what
+training noted; where the training was done elsewhere the committed copy stays.
+"""
+
+import shutil
+
+import pandas as pd
+
+from ferlab import audit, evaluation, results, tracking
+from ferlab.files import read_json, write_json
+from stages import run
+
+
+def main(here):
+    table = pd.read_csv(here.out / "predictions.csv", dtype={"id": str}, keep_default_na=False)
+    about = read_json(here.out / "about.json")
+    details = evaluation.details(table, about["dataset"], about["digest"], about["name"], about["parameters"],
+                                 audit.leaked(here.audit), about["more"])
+    folder = results.folder(here.name)
+    write_json(folder / "metrics.json", evaluation.metrics(details, evaluation.loss(table)))
+    write_json(folder / "details.json", details)
+    results.write_predictions(folder, table)
+    if here.history.exists():
+        shutil.copyfile(here.history, folder / "history.csv")
+    noted = tracking.read_run(here.model if here.model.exists() else here.out / "predictions.csv")
+    if noted:
+        write_json(folder / "run.json", noted)
+    for split in ("public", "private"):
+        if split in details["splits"]:
+            row = details["splits"][split]
+            share, low, high = (100 * row[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
+            print(f"{here.name}: {split} {share:.2f} % ({low:.2f} to {high:.2f}) of {row['n']:,} images of {details['dataset']}")
+    try:
+        tracking.project_recipe(here.name)
+    except Exception as error:  # noqa: BLE001 - best effort: the result is on disk
+        print(f"warning: not shown in MLflow ({type(error).__name__}); `python -m ferlab sync` tries again")
+
+
+if __name__ == "__main__":
+    run(main)
