@@ -18,6 +18,22 @@ def sync(arguments):
     print(f"{tracking.sync()} results have their run in MLflow")
 
 
+def use(arguments):
+    from ferlab.use import use
+
+    for key, (old, new) in use(arguments.recipe).items():
+        print(f"  {key:<24} {old} -> {new}")
+    print(f"params.yaml holds {arguments.recipe}, the data are still those of download.dataset\n"
+          "next: make repro DATA=fer2013    back: git checkout params.yaml")
+
+
+def papers(arguments):
+    from ferlab import papers
+
+    for path in papers.write():
+        print(f"wrote {path}")
+
+
 def doctor(arguments):
     from ferlab import doctor
 
@@ -30,13 +46,26 @@ def doctor(arguments):
     print("\nno trouble found")
 
 
+def verify(arguments):
+    from ferlab import verify
+
+    verify.verify(arguments.changes)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m ferlab", description="The reproducible laboratory for FER2013.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, text in ((show, "print the current result, whether it is the pinned one, and what to try next"),
                        (doctor, "print what a bug report needs, and check for the usual troubles"),
-                       (sync, "give every finished result (workspace and DVC experiments) its MLflow run")):
+                       (sync, "give every finished result (workspace, DVC experiments, recipes) its MLflow run"),
+                       (use, "put a recipe on the bench: its parameters into params.yaml"),
+                       (papers, "write reports/papers.md and its figure: published numbers beside ours")):
         verbs.add_parser(verb.__name__, help=text, description=text).set_defaults(call=verb)
+    verbs.choices["use"].add_argument("recipe", help="a file of recipes/, without its ending")
+    text = "run the sample pipeline twice from scratch, in a temporary experiment and through the queue, and compare every bit"
+    verifying = verbs.add_parser("verify", help=text, description=text)
+    verifying.add_argument("-S", dest="changes", action="append", default=[], metavar="key=value", help="as of `dvc exp run`")
+    verifying.set_defaults(call=verify)
     arguments = parser.parse_args()
     try:
         arguments.call(arguments)

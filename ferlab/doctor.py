@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ferlab import files, params
 from ferlab.backend import fast_bfloat16
-from ferlab.tracking import machine
+from ferlab.tracking import dead, machine, store
 
 FREE_GIB = 5  # the packages and a few experiments on FER2013
 
@@ -18,7 +18,7 @@ FREE_GIB = 5  # the packages and a few experiments on FER2013
 def report():
     """(lines about machine and versions, troubles as (what, fix)); looks only, changes nothing."""
     about = machine() | {name: metadata.version(name) for name in ("dvc", "mlflow")} | {"bfloat16": fast_bfloat16()}
-    checks = (commit, identity, head, settings, packages, dvc_locks, unfinished, real_data, disk)
+    checks = (commit, identity, head, settings, packages, old_lock, missing, dvc_locks, unfinished, dead_runs, real_data, disk)
     return [f"{name:<12}{value}" for name, value in about.items()], [trouble for check in checks for trouble in check()]
 
 
@@ -54,6 +54,53 @@ def packages():
     for name in ("dvc", "keras", "mlflow", "numpy", "pandas", "tensorflow"):
         if metadata.version(name) not in wanted[name]:
             yield f"{name} {metadata.version(name)} is installed, {' or '.join(wanted[name])} pinned", "rm -r .venv && make repro"
+
+
+def old_lock():
+    """dvc.lock of an earlier version of the pipeline names stages or outputs that dvc.yaml no longer has."""
+    locked, declared = _outs("dvc.lock"), _outs("dvc.yaml")
+    unknown = sorted(set(locked) - set(declared))
+    if declared and unknown:
+        yield f"dvc.lock is of another version of the pipeline (it names {unknown[0]})", "dvc repro, then commit dvc.lock"
+
+
+def missing():
+    """Outputs that dvc.lock names and that are neither here nor cached; a clone in which nothing was ever run lacks them all."""
+    cache = files.root() / ".dvc/cache/files/md5"
+    if not cache.exists():
+        return
+    for path, md5 in sorted(_outs("dvc.lock").items()):
+        if not (files.root() / path).exists():
+            cached = (cache / md5[:2] / md5[2:]).exists()
+            yield f"{path} is missing, though dvc.lock names it", "dvc checkout" if cached else "dvc repro makes it again"
+
+
+def _outs(file):
+    """{path: md5, empty where there is none} of the outputs and metrics in dvc.lock or dvc.yaml; {} where it cannot be read."""
+    try:
+        stages = params.raw(files.root() / file)["stages"].values()
+        listed = [out for stage in stages for kind in ("outs", "metrics") for out in stage.get(kind, [])]
+    except (files.UserError, TypeError, KeyError, AttributeError):
+        return {}
+    found = {}
+    for out in listed:
+        about = out if isinstance(out, dict) else {"path": out}
+        found[about.get("path") or next(iter(about))] = about.get("md5", "")
+    return found
+
+
+def dead_runs():
+    if not (files.root() / "mlflow.db").exists():
+        return
+    try:
+        with store() as client:
+            names = [run.info.run_name for run in dead(client)]
+    except files.UserError as error:
+        yield str(error), "then run `python -m ferlab doctor` again"
+    else:
+        if names:
+            yield (f"MLflow shows {len(names)} runs as running whose processes have ended ({', '.join(names[:3])})",
+                   "python -m ferlab sync marks them as killed")
 
 
 def dvc_locks():

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 
 from ferlab import evaluation
 from ferlab.figures import ACCENT, INK, MUTED, PALETTE, figure
+from ferlab.robustness import UNITS
 
 BLUE = "#30638e"
 WIDTH = 5.6  # inches: on a phone the letters stay readable, on a desk two figures stand side by side
@@ -81,6 +83,22 @@ def per_class_f1(path, per_class, title):
         axes.grid(visible=False, axis="y")
 
 
+def robustness(path, rows, title):
+    """One small panel per disturbance: accuracy against its strength, the dotted line being undisturbed faces."""
+    table = pd.DataFrame(rows)
+    plain = table.loc[table["disturbance"] == "none", "accuracy"].item()
+    groups = list(table[table["disturbance"] != "none"].groupby("disturbance", sort=False))
+    with figure(path, 2 * WIDTH, WIDTH * 0.85, rows=2, columns=4, sharey=True) as (drawn, axes):
+        for panel, (name, part) in zip(axes.flat, groups, strict=False):
+            panel.axhline(plain, color=MUTED, linestyle=":")
+            panel.plot(part["strength"], part["accuracy"], color=BLUE, marker=".")
+            panel.set(title=name, ylim=(0, 1), xlabel=UNITS[name].split(",")[0])
+            panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        for panel in axes.flat[len(groups):]:
+            panel.axis("off")
+        drawn.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
 def worst(predictions, count):
     """The `count` most confident mistakes of the final split: its rows, and `share`, the wrong class's probability."""
     parts = evaluation.parts(predictions)
@@ -117,6 +135,8 @@ def draw(folder, details, history, rows, faces, selection):
     per_class_f1(folder / "per_class_f1.png", scores["per_class"], f"F1 by class {where}")
     learning_curves(folder / "learning_curves.png", history, selection)
     mistakes(folder / "mistakes.png", rows, faces)
+    if "robustness" in details:
+        robustness(folder / "robustness.png", details["robustness"], f"Accuracy on disturbed faces {where}")
 
 
 def render(details, history, params, rows, faces, pictures):
@@ -144,7 +164,15 @@ def render(details, history, params, rows, faces, pictures):
         details=details, splits=splits, final=name, scores=scores, six=details["six_class"][name],
         references=references, epochs=len(history), kept=history[history["chosen"] == 1]["epoch"].tolist(),
         main={key: params[section][key] for section, keys in MAIN.items() for key in keys}, yaml=text.getvalue(),
-        select=params["train"], flip=params["evaluate"]["flip"], wrong=wrong, pictures=pictures) + "\n"
+        select=params["train"], views=_views(params["evaluate"]), wrong=wrong, pictures=pictures) + "\n"
+
+
+def _views(settings):
+    """In words, what an evaluation image's probabilities are the mean of."""
+    moved = f"each face and {settings['shift']} pixels to its four corners" if settings["shift"] else "each face"
+    if settings["flip"]:
+        return f"averaged over {moved}" + (", all these mirrored as well" if settings["shift"] else " and its mirror image")
+    return f"averaged over {moved}" if settings["shift"] else "those of each face as it is"
 
 
 def _png(face):

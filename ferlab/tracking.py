@@ -13,6 +13,7 @@ import os
 import platform
 import queue
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -250,12 +251,34 @@ def store():
     guard.parent.mkdir(parents=True, exist_ok=True)
     with open(guard, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        mlflow.set_tracking_uri(address or f"sqlite:///{files.root() / 'mlflow.db'}")
+        address = address or f"sqlite:///{files.root() / 'mlflow.db'}"
+        _check(Path(address.removeprefix("sqlite:///")))
+        mlflow.set_tracking_uri(address)
         yield mlflow.MlflowClient()
+
+
+def _check(database):
+    """Raises UserError where the SQLite file is held by another program or damaged: MLflow itself would try for many minutes."""
+    if not database.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.OperationalError as error:
+        raise files.UserError(f"{database}: {error}; end the program that holds it, then `python -m ferlab sync`") from None
+    except sqlite3.DatabaseError as error:
+        raise files.UserError(f"{database}: {error}; move it away, then `python -m ferlab sync` makes another") from None
 
 
 def bury(client):
     """Mark runs of this host as killed whose process no longer lives."""
+    for run in dead(client):
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def dead(client):
+    """Yield the runs of this host that MLflow shows as running and whose process no longer lives."""
     import psutil
 
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -264,7 +287,7 @@ def bury(client):
             process = psutil.Process(int(run.data.tags["ferlab.pid"]))
             if str(process.create_time()) == run.data.tags["ferlab.started"]:
                 continue
-        client.set_terminated(run.info.run_id, "KILLED")
+        yield run
 
 
 def _process():
