@@ -34,6 +34,12 @@ def papers(arguments):
         print(f"wrote {path}")
 
 
+def compare(arguments):
+    from ferlab import compare
+
+    compare.write(arguments.result)
+
+
 def doctor(arguments):
     from ferlab import doctor
 
@@ -59,6 +65,7 @@ def main():
                        (doctor, "print what a bug report needs, and check for the usual troubles"),
                        (sync, "give every finished result (workspace, DVC experiments, recipes) its MLflow run"),
                        (use, "put a recipe on the bench: its parameters into params.yaml"),
+                       (compare, "lay two or more results side by side: recipes, DVC experiments, MLflow runs, or bench"),
                        (papers, "write reports/papers.md and its figure: published numbers beside ours")):
         verbs.add_parser(verb.__name__, help=text, description=text).set_defaults(call=verb)
     verbs.choices["use"].add_argument("recipe", help="a file of recipes/, without its ending")
@@ -66,6 +73,7 @@ def main():
     verifying = verbs.add_parser("verify", help=text, description=text)
     verifying.add_argument("-S", dest="changes", action="append", default=[], metavar="key=value", help="as of `dvc exp run`")
     verifying.set_defaults(call=verify)
+    verbs.choices["compare"].add_argument("result", nargs="+", help="a recipe's key, an experiment, an MLflow run, or bench")
     arguments = parser.parse_args()
     try:
         arguments.call(arguments)

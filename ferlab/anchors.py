@@ -25,7 +25,7 @@ def handcrafted(dataset, settings):
 
     features = hog(dataset.faces)
     train = (dataset.table["split"] == "train").to_numpy()
-    machine = make_pipeline(StandardScaler(), LinearSVC(C=settings.regularisation, random_state=0))
+    machine = make_pipeline(StandardScaler(), LinearSVC(C=settings.regularisation, dual=False))
     machine.fit(features[train], dataset.labels[train])
     decisions = machine.decision_function(features)
     odds = np.exp(decisions - decisions.max(axis=1, keepdims=True))

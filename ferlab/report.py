@@ -30,15 +30,15 @@ HUMAN = (0.65, 0.05)  # people's accuracy on FER2013's seven classes: Goodfellow
 
 def confusion_shares(path, matrix, classes, title):
     """Heat map: of the images of each class (row), the share given each name (column)."""
-    _heat_map(path, matrix, classes, title, lambda share, count: f"{100 * share:.0f}" if count else "·")
+    heat_map(path, matrix, classes, title, lambda share, count: f"{100 * share:.0f}" if count else "·")
 
 
 def confusion_counts(path, matrix, classes, title):
     """The same heat map with the numbers of images; the colour is still the share of the row, so small classes show."""
-    _heat_map(path, matrix, classes, title, lambda share, count: f"{count:,}" if count else "·")
+    heat_map(path, matrix, classes, title, lambda share, count: f"{count:,}" if count else "·")
 
 
-def _heat_map(path, matrix, classes, title, text):
+def heat_map(path, matrix, classes, title, text):
     matrix = np.asarray(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     words = np.array([[text(*cell) for cell in zip(*rows, strict=True)] for rows in zip(shares, matrix, strict=True)])
@@ -155,16 +155,21 @@ def render(details, history, params, rows, faces, pictures):
     references.append((f"always “{common}”", scores["per_class"][common]["support"] / scores["n"], None, None))
     text = io.StringIO()
     YAML().dump(params, text)
-    wrong = [{"id": row.id, "label": row.label, "predicted": row.predicted, "share": row.share, "png": _png(face)}
+    wrong = [{"id": row.id, "label": row.label, "predicted": row.predicted, "share": row.share, "png": png(face)}
              for row, face in zip(rows.itertuples(), faces, strict=True)]
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%", "inline": _inline}
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         details=details, splits=splits, final=name, scores=scores, six=details["six_class"][name],
         references=references, epochs=len(history), kept=history[history["chosen"] == 1]["epoch"].tolist(),
         main={key: params[section][key] for section, keys in MAIN.items() for key in keys}, yaml=text.getvalue(),
         select=params["train"], views=_views(params["evaluate"]), wrong=wrong, pictures=pictures) + "\n"
+
+
+def template(name):
+    """A page of ferlab/templates, with the filters `percent` and `inline` (PNG bytes as an address)."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%", "inline": _inline}
+    return environment.get_template(name)
 
 
 def _views(settings):
@@ -175,7 +180,7 @@ def _views(settings):
     return f"averaged over {moved}" if settings["shift"] else "those of each face as it is"
 
 
-def _png(face):
+def png(face):
     """A face as PNG bytes."""
     with io.BytesIO() as file:
         Image.fromarray(np.asarray(face)).save(file, "png", optimize=True)

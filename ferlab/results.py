@@ -25,22 +25,25 @@ def write_predictions(place, predictions):
     rows = predictions[predictions["split"] != "train"]
     chances = [f"p_{name}" for name in classes_of(predictions)]
     rows = rows.assign(**{name: (1000 * rows[name]).round().astype(int) for name in chances})
-    text = rows.to_csv(index=False, lineterminator="\n")
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as file:
-        file.write(text.encode())
+        file.write(rows.to_csv(index=False, lineterminator="\n").encode())
     with files.replacing(place / "predictions.csv.gz") as part:
         part.write_bytes(packed.getvalue())
 
 
+def read_predictions(path):
+    """A table that `write_predictions` wrote, probabilities from 0 to 1."""
+    table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    return table.assign(**{f"p_{name}": table[f"p_{name}"] / 1000 for name in classes_of(table)})
+
+
 def predictions(key):
-    """The table of predictions of a key, probabilities from 0 to 1. Raises UserError where the key has none."""
+    """The table of predictions of a key. Raises UserError where the key has none."""
     path = folder(key) / "predictions.csv.gz"
     if not path.exists():
         raise files.UserError(f"{path}: not found; known results: {', '.join(listed()) or 'none'}; `dvc repro` makes it")
-    table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
-    chances = [f"p_{name}" for name in classes_of(table)]
-    return table.assign(**{name: table[name] / 1000 for name in chances})
+    return read_predictions(path)
 
 
 def read(key):

@@ -98,6 +98,8 @@ def project(folder, name=None, baseline=None):
     name: the DVC experiment's, else DVC_EXP_NAME, else `repro-<key>`; the key is that of `result_key`. baseline: the commit that
     the experiment started from.
     """
+    from ferlab import results
+
     settings, model = params.raw(folder / "params.yaml"), folder / "models/model.keras"
     reports = folder / "reports"
     key = result_key(settings, *map(md5, (model, reports / "details.json", reports / "metrics.json")))
@@ -105,7 +107,12 @@ def project(folder, name=None, baseline=None):
     tags = {"ferlab.model_md5": md5(model)} | ({} if name.startswith("repro-") else {"dvc.experiment": name})
     listed = [reports / "report.html", reports / "details.json", reports / "metrics.json", folder / "models/history.csv",
               folder / "params.yaml", reports / "figures"]
-    return _project(key, name, settings, reports, folder / "models/history.csv", read_run(model), tags, listed, model, baseline)
+    predictions = pd.read_csv(reports / "predictions.csv", dtype={"id": str}, keep_default_na=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        results.write_predictions(Path(temporary), predictions)  # what comparing needs, small
+        listed.append(Path(temporary) / "predictions.csv.gz")
+        return _project(key, name, settings, reports, folder / "models/history.csv", read_run(model), tags, listed, model,
+                        baseline)
 
 
 def project_recipe(key):
@@ -145,6 +152,15 @@ def _project(key, name, settings, reports, history, about, tags, listed, model=N
         client.set_tag(run_id, "ferlab.complete", "true")
         client.set_terminated(run_id, "FINISHED")
         return run_id
+
+
+def log_page(names, page):
+    """Add a page that compares several results to the MLflow runs that bear their names."""
+    with store() as client:
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        for name in names:
+            for run in client.search_runs(ids, f"attributes.run_name = '{name}' and tags.`ferlab.complete` = 'true'"):
+                client.log_artifact(run.info.run_id, str(page), "compare")
 
 
 def result_key(settings, model, details, metrics):
@@ -252,15 +268,18 @@ def store():
     with open(guard, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         address = address or f"sqlite:///{files.root() / 'mlflow.db'}"
-        _check(Path(address.removeprefix("sqlite:///")))
+        database = Path(address.removeprefix("sqlite:///"))
+        if not database.exists():
+            # MLflow sets a new file up in many steps; killed between two of them, it would refuse that file for ever
+            with files.replacing(database) as part:
+                mlflow.MlflowClient(tracking_uri=f"sqlite:///{part}").search_experiments()
+        _check(database)
         mlflow.set_tracking_uri(address)
         yield mlflow.MlflowClient()
 
 
 def _check(database):
     """Raises UserError where the SQLite file is held by another program or damaged: MLflow itself would try for many minutes."""
-    if not database.exists():
-        return
     try:
         with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -457,7 +476,8 @@ def _materialise(root, revision, folder):
     from dvc.api import DVCFileSystem
 
     system = DVCFileSystem(str(root), rev=revision)
-    for file in ("params.yaml", *RESULT, "models/history.csv", "reports/report.html", "reports/figures"):
+    for file in ("params.yaml", *RESULT, "reports/predictions.csv", "models/history.csv", "reports/report.html",
+                 "reports/figures"):
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         system.get(file, str(target), recursive=file == "reports/figures")

@@ -16,6 +16,7 @@ EXEMPT = {
     "ferlab": "the package's docstring and version",
     "ferlab.params": "checks values; the values themselves are declared as params",
     "ferlab.progress": "what is shown while training",
+    "ferlab.results": "reads and writes what the recipes commit; on the bench only for MLflow",
     "ferlab.tracking": "projects finished files into MLflow; writes no output",
 }
 

@@ -70,7 +70,7 @@ def test_figures_and_page_are_equal_for_equal_results(tmp_path):
 
 def test_page_refers_to_nothing_outside(tmp_path):
     result = Result(tmp_path)
-    png = report._png(result.faces[0])
+    png = report.png(result.faces[0])
     page = result.page({"samples": png, "balance": png, "confusion_shares": png})
     found = Outside(page)
     assert len(found.addresses) == 3 + len(result.wrong)
