@@ -2,13 +2,15 @@
 # make repro DATA=fer2013    the same on real data, as an experiment ($FER2013 or Kaggle; or DATA=<path or https address>);
 #                        params.yaml then names that data; back: make repro DATA=sample
 # make test              set up, run the quick tests; `make test-slow` runs the others
-# make doctor           what a bug report needs, and the usual troubles
+# make verify            the sample pipeline twice from scratch, every output compared; make audit: known weaknesses of the packages
+# make doctor            what a bug report needs, and the usual troubles
 # make reset            params.yaml and the result back to the last commit, after experiments
 # make ui                MLflow's page over all runs;  make show: DVC's table of experiments
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 export PYTHONWARNINGS := ignore::DeprecationWarning,ignore::FutureWarning
 unexport PYTHONPATH
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -34,7 +36,7 @@ lint: .venv/dev
 
 ui: .venv/core
 	@.venv/bin/python -m ferlab sync || true
-	@.venv/bin/mlflow ui
+	@.venv/bin/mlflow ui --host 127.0.0.1
 
 show: .venv/core
 	@.venv/bin/dvc exp show --only-changed --no-pager --hide-workspace --md --drop '.*(/|_low|_high|precision|macro|weighted|train_acc|six_class|disgust_f1|loss).*|Created|State|Executor'
@@ -45,6 +47,12 @@ reset: .venv/core
 
 doctor: .venv/core
 	@.venv/bin/python -m ferlab doctor
+
+verify: commit .venv/core
+	@.venv/bin/python -m ferlab verify
+
+audit: .venv/dev
+	@.venv/bin/python tests/audit.py
 
 lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements.in -o requirements.txt
@@ -64,4 +72,4 @@ commit:
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-slow lint ui show reset doctor lock commit
+.PHONY: repro test test-slow lint ui show reset doctor verify audit lock commit

@@ -1,9 +1,12 @@
 """The doctor finds each trouble that it knows, and none where there is none."""
 
 import json
+import shutil
+import types
 
 import pytest
 
+from ferlab import doctor, tracking
 from tests.repository import Repository
 
 
@@ -73,8 +76,6 @@ def test_another_version_than_the_pinned_one_is_found(repository):
 
 
 def test_a_folder_without_commit_is_found(repository, tmp_path):
-    import shutil
-
     shutil.copytree(repository.path, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
     done = repository.run(f"cd {tmp_path}/copy && python -m ferlab doctor")
     assert "no Git repository with a commit" in done.stdout
@@ -84,3 +85,64 @@ def test_a_missing_git_identity_is_found(repository):
     repository("git config --unset user.email")
     assert "DVC's experiments need them" in troubles(repository)
     repository("git config user.email t@example.org")
+
+
+# The checks that need no command line are called here.
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder with a pipeline of one output and its lock, and a cache in which something lies."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    stage = {"cmd": "x", "outs": ["a.csv", {"b.csv": {"cache": True}}]}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"make": stage}}))
+    outs = [{"path": name, "md5": number * 32} for name, number in (("a.csv", "1"), ("b.csv", "2"))]
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"make": {"outs": outs}}}))
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".dvc/cache/files/md5/11").mkdir(parents=True)
+    (tmp_path / ".dvc/cache/files/md5/11" / ("1" * 30)).write_text("x")
+    return tmp_path
+
+
+def test_a_missing_output_is_found_with_the_command_that_brings_it(here):
+    assert list(doctor.missing()) == []
+    for name in ("a.csv", "b.csv"):
+        (here / name).unlink()
+    assert list(doctor.missing()) == [("a.csv is missing, though dvc.lock names it", "dvc checkout"),
+                                      ("b.csv is missing, though dvc.lock names it", "dvc repro makes it again")]
+    shutil.rmtree(here / ".dvc")  # a fresh clone: nothing was ever made here
+    assert list(doctor.missing()) == []
+
+
+def test_a_lock_of_an_older_pipeline_is_found(here):
+    assert list(doctor.old_lock()) == []
+    (here / "dvc.yaml").write_text((here / "dvc.yaml").read_text().replace("a.csv", "c.csv"))
+    assert "(it names a.csv)" in next(doctor.old_lock())[0]
+    (here / "dvc.lock").write_text("<<<<<<< HEAD")
+    assert list(doctor.old_lock()) == list(doctor.missing()) == []
+
+
+def test_a_full_disk_is_found(here, monkeypatch):
+    assert list(doctor.disk()) == [] or shutil.disk_usage(here).free < doctor.FREE_GIB * 2**30
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**30))
+    assert "1.0 GiB free" in next(doctor.disk())[0]
+
+
+def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(here, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it in this process; gone after the test
+    assert list(doctor.dead_runs()) == []
+    with tracking.store() as client:
+        experiment = client.create_experiment("x")
+        client.create_run(experiment, run_name="lives", tags=tracking._process())
+        client.create_run(experiment, run_name="died", tags=tracking._process() | {"ferlab.started": "1.0"})
+    assert [what for what, _ in doctor.dead_runs()] == [
+        "MLflow shows 1 runs as running whose processes have ended (died)"]
+    with tracking.store() as client:
+        tracking.bury(client)
+        runs = client.search_runs([experiment])
+    assert {run.info.run_name: run.info.status for run in runs} == {"lives": "RUNNING", "died": "KILLED"}
+    assert list(doctor.dead_runs()) == []
+    (here / "mlflow.db").write_bytes(b"no database" * 1000)
+    assert "file is not a database" in next(doctor.dead_runs())[0]

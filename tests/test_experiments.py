@@ -40,24 +40,27 @@ def test_every_experiment_has_its_complete_run_in_the_one_store(tmp_path):
     repository("dvc exp run -S train.epochs=1 -S train.learning_rate=1e-5 --name here")
     repository("git stash -q -u || true; git checkout -q .")
     repository("dvc exp run --temp -S balance.strategy=weights --name temporary")
-    repository("dvc exp run --queue -S 'balance.strategy=sampler,merge'")
-    repository("dvc queue start -j 2")
+    repository("dvc exp run --queue -S 'balance.strategy=sampler,merge' -S 'train.seed=1,2'")
+    repository("dvc queue start -j 4")
     status = wait_for(lambda: not set(QUEUED) & set((told := repository("dvc queue status")).split()) and told, 1200)
-    assert status.count("Success") == 2, status + repository("dvc queue logs $(dvc queue status | awk 'NR==2{print $1}')")
+    assert status.count("Success") == 4, status + repository("dvc queue logs $(dvc queue status | awk 'NR==2{print $1}')")
     again = repository("dvc exp run --temp -S balance.strategy=weights --name again")
     assert repository.stages_run(again) == []
     repository("python -m ferlab sync")
     runs = complete(repository)
     listed = {line.split(",")[0] for line in repository("dvc exp list --name-only").split()}
     assert {"here", "temporary", "again"} <= listed
-    assert len(listed) == 5
+    assert len(listed) == 7
     assert listed <= set(runs)
-    assert len(runs) == 6
+    assert len(runs) == 8
     assert runs["here"].data.params["train.learning_rate"] == "1e-05"
     assert runs["temporary"].data.metrics["private_accuracy"] == runs["again"].data.metrics["private_accuracy"]
     assert {runs[name].data.params["balance.strategy"] for name in listed} == {"none", "weights", "sampler", "merge"}
     merged = next(run for run in runs.values() if run.data.params["balance.strategy"] == "merge")
     assert "disgust_recall" not in merged.data.metrics
+    for name, run in runs.items():
+        points = repository.client().get_metric_history(run.info.run_id, "selection_accuracy")
+        assert sorted(point.step for point in points) == ([1] if name == "here" else [1, 2])
     assert all(run.data.tags["mlflow.source.git.commit"] == repository("git rev-parse HEAD").strip()
                for name, run in runs.items() if name in listed)
 

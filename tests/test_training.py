@@ -1,6 +1,7 @@
 """The training loop: what decides numbers is derived from (seed, epoch, index); a killed run goes on to the same bytes."""
 
 import hashlib
+import random
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from ferlab import backend, models, params, training
 from ferlab.files import UserError
 from tests.synthetic import make
 
-PARAMETERS = {"small": 687_015, "vgg": 1_766_439, "resnet": 2_761_895, "vit": 564_583}  # with seven classes
+PARAMETERS = {"small": 687_015, "vgg": 1_766_439, "resnet": 2_761_895, "vit": 564_583, "silva_2025": 1_468_135,
+              "ho_2016": 1_727_687, "ho_2016_baseline": 124_935, "fourlayer_2025": 981_927,
+              "fourlayer_2025_plain": 979_719}  # with seven classes
 TINY = {"train.batch_size": 16, "train.epochs": 3}
 
 
@@ -25,14 +28,21 @@ def faces():
     return dataset
 
 
-def train(dataset, settings, checkpoint=None, die_after=None):
-    """(bytes of the saved model, history) in this process; `die_after` raises after that epoch's checkpoint."""
+def train(dataset, settings, checkpoint=None, die_after=None, die_in=None):
+    """(hash of the saved model, history) in this process.
+
+    die_after: raise after the checkpoint of this epoch (from 1). die_in: (epoch, step) from 0, raise after that step.
+    """
     def epoch(row, seconds):
         if row["epoch"] == die_after:
             raise Killed
 
+    def step(epoch, step, steps):
+        if (epoch, step) == die_in:
+            raise Killed
+
     backend.start(settings.backend, settings.precision, settings.seed)
-    model, history, seconds = training.fit(dataset, settings, checkpoint, on_epoch=epoch)
+    model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch)
     assert len(seconds) == len(history)
     path = checkpoint.with_name("model.keras")
     training.save(model, path)
@@ -50,37 +60,31 @@ def test_each_network_has_its_stated_size_and_gives_probabilities(name):
     np.testing.assert_allclose(given.sum(axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [
-    {},
-    {"train.schedule": "cosine", "train.averaging": 0.9, "train.optimizer": "sgd"},
-    {"train.schedule": "constant", "train.reduce_on_plateau": 1, "train.early_stopping": 2, "train.optimizer": "adam"},
-    {"train.keep": "last", "train.erase": 0.3, "train.dropout": 0.5},
-], ids=["one_cycle", "averaged-sgd", "plateau-early-stopping", "erased-last"])
-def test_a_run_killed_after_any_epoch_goes_on_to_the_same_bytes(tmp_path, faces, settings, changes):
-    chosen = settings(**TINY | changes).train
+STATES = {
+    "one_cycle with warm-up, adamw, best": {},
+    "cosine, averaged, sgd": {"train.schedule": "cosine", "train.averaging": 0.9, "train.optimizer": "sgd"},
+    "plateau and early stopping, adam": {"train.schedule": "constant", "train.reduce_on_plateau": 1, "train.early_stopping": 2,
+                                         "train.optimizer": "adam", "train.epochs": 5, "train.warmup": 0.0},
+    "constant, averaged, last": {"train.schedule": "constant", "train.averaging": 0.9, "train.keep": "last"},
+    "erased, dropout, last": {"train.keep": "last", "train.erase": 0.3, "train.dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_run_killed_in_any_step_and_after_any_epoch_goes_on_to_the_same_bytes(tmp_path, faces, settings, state):
+    """One run killed three times: in a random step of a random epoch, after that epoch, and after the last."""
+    chosen = settings(**TINY | STATES[state]).train
     expected, history = train(faces, chosen, tmp_path / "whole" / "checkpoint.npz")
-    for epoch in {1, len(history) - 1, len(history)}:
-        checkpoint = tmp_path / str(epoch) / "checkpoint.npz"
-        with pytest.raises(Killed):
-            train(faces, chosen, checkpoint, die_after=epoch)
-        found, again = train(faces, chosen, checkpoint)
-        assert found == expected
-        assert again.equals(history)
-
-
-def test_a_run_killed_within_an_epoch_goes_on_to_the_same_bytes(tmp_path, faces, settings):
-    chosen = settings(**TINY).train
-    expected, _ = train(faces, chosen, tmp_path / "whole" / "checkpoint.npz")
-    backend.start(chosen.backend)
-
-    def die(epoch, step, steps):
-        if (epoch, step) == (1, 1):
-            raise Killed
-
+    rng = random.Random(state)
+    epoch, step = rng.randrange(len(history)), rng.randrange(3)  # 35 images in batches of 16: three steps
     checkpoint = tmp_path / "killed" / "checkpoint.npz"
-    with pytest.raises(Killed):
-        training.fit(faces, chosen, checkpoint, on_step=die)
-    assert train(faces, chosen, checkpoint)[0] == expected
+    for death in ({"die_in": (epoch, step)}, {"die_after": epoch + 1}, {"die_after": len(history)}):
+        if death != {"die_after": epoch + 1} or epoch + 1 < len(history):
+            with pytest.raises(Killed):
+                train(faces, chosen, checkpoint, **death)
+    found, again = train(faces, chosen, checkpoint)
+    assert found == expected
+    assert again.equals(history)
 
 
 def test_another_seed_gives_other_bytes(tmp_path, faces, settings):
