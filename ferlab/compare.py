@@ -236,10 +236,10 @@ def write(names, out=Path("reports/compare.html"), report_to=print):
 
 
 def pixels(digest, wanted):
-    """{id: face} of the images with these ids, from a dataset of this digest that lies in data/raw or recipes/work/raw."""
+    """{id: face} of the images with these ids, from a dataset of this digest that lies in data/raw or recipes/runs/raw."""
     from ferlab.dataset import Dataset
 
-    for folder in (Path("data/raw"), params.RECIPES / "work/raw"):
+    for folder in (Path("data/raw"), params.RECIPES / "runs/raw"):
         try:
             if files.read_json(folder / "dataset.json")["digest"] == digest:
                 data = Dataset.load(folder)

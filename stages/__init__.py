@@ -43,11 +43,11 @@ def place(arguments=None):
         data, models, reports = Path("data"), Path("models"), Path("reports")
         return Place("", params.raw, params.load(), data / "raw", data / "audit.csv", reports / "eda", data / "balanced",
                      reports / "balance", models / "model.keras", models / "history.csv", reports)
-    recipe, seed, work = given.recipe or "", given.seed, params.RECIPES / "work"
+    recipe, seed, runs = given.recipe or "", given.seed, params.RECIPES / "runs"
     key = params.key(recipe, seed)
-    return Place(key, lambda: params.raw_recipe(recipe, seed), params.load_recipe(recipe, seed), work / "raw",
-                 work / "audit.csv", work / "eda", work / "balanced" / recipe, work / "balance" / recipe,
-                 work / key / "model.keras", work / key / "history.csv", work / key)
+    return Place(key, lambda: params.raw_recipe(recipe, seed), params.load_recipe(recipe, seed), runs / "raw",
+                 runs / "audit.csv", runs / "eda", runs / "balanced" / recipe, runs / "balance" / recipe,
+                 runs / key / "model.keras", runs / key / "history.csv", runs / key)
 
 
 def run(main):
