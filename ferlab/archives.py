@@ -116,7 +116,7 @@ def is_junk(part):
 
 def checked(entries, packed, place):
     """(files, folders) of the entries (name, kind, size, handle), or an error for what no honest archive holds."""
-    files, folders, total = [], set(), 0
+    files, folders, names, total = [], set(), set(), 0
     for count, (name, kind, size, handle) in enumerate(entries, 1):
         parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
         if name[:1] in ("/", "\\") or name[1:2] == ":" or ".." in parts or not name.isprintable():
@@ -130,5 +130,8 @@ def checked(entries, packed, place):
             continue
         if kind not in ("file", "folder"):
             raise UserError(f"{place}: refused, the member {name} is a {kind}")
+        if kind == "file" and parts in names:
+            raise UserError(f"{place}: refused, it holds the member {name} twice")
+        names.add(parts)
         folders.add(parts) if kind == "folder" else files.append((parts, handle))
     return files, folders

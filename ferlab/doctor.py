@@ -36,7 +36,7 @@ def identity():
 def head():
     if not _git("rev-parse", "--verify", "HEAD").returncode and _git("symbolic-ref", "-q", "HEAD").returncode:
         yield ("HEAD is detached, as a killed `dvc exp run` leaves it",
-               "git checkout -f <your branch> && dvc checkout (drops uncommitted edits)")
+               "git checkout -f <your branch> && dvc checkout --allow-missing (drops uncommitted edits)")
 
 
 def settings():

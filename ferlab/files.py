@@ -6,9 +6,19 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST = 400  # characters of an error
+
 
 class UserError(Exception):
-    """Something the user can mend. Its text is one line: file, place, value, fix."""
+    """Something the user can mend. Its text is one line: file, place, value, fix.
+
+    What a hostile file puts into it is shown escaped, and left out in the middle where it is long: the fix stands at the end.
+    """
+
+    def __init__(self, text):
+        if len(text) > LONGEST:
+            text = f"{text[:LONGEST // 2]} ... {text[-LONGEST // 4:]}"
+        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text))
 
 
 @contextmanager

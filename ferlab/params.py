@@ -5,6 +5,7 @@ Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off`
 
 import difflib
 import functools
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,9 @@ from ruamel.yaml.error import YAMLError
 
 from ferlab.classes import CLASSES
 from ferlab.files import UserError
+
+SHORT = reprlib.Repr()  # how a value is shown: a YAML file of a kilobyte can hold one that never ends
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -118,7 +122,7 @@ def raw(path="params.yaml"):
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the repository's top folder") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{place}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
@@ -194,4 +198,4 @@ def _explain(error, values, sections):
     value = values[where[0]]
     if section and len(where) > 1:
         value = value[where[1]]
-    return f"{key} = {value!r}: {message[0].lower() + message[1:]}"
+    return f"{key} = {SHORT.repr(value)}: {message[0].lower() + message[1:]}"

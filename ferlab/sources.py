@@ -183,12 +183,13 @@ def read_image(content, place):
             if size != (SIZE, SIZE):
                 image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)  # Pillow averages over the area
             return np.asarray(image), size
+        shown = f"{size[0]}x{size[1]}"
     except Image.DecompressionBombError:
-        size = ("more than", MOST_PIXELS)
+        shown = "far too many"
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
         raise UserError(f"{place}: {reason}; replace or remove it") from None
-    raise UserError(f"{place}: {size[0]}x{size[1]} pixels, at most {MOST_PIXELS} in all are read")
+    raise UserError(f"{place}: {shown} pixels, at most {MOST_PIXELS} in all are read")
 
 
 # CSV.
@@ -225,6 +226,8 @@ def read_csv(content, place):
         if name not in columns:
             found = ", ".join(columns)[:60]
             raise UserError(f"{place}, line 1: no column {name!r} (found: {found!a}); expected emotion,pixels,Usage")
+        if columns.count(name) > 1:
+            raise UserError(f"{place}, line 1: the column {name!r} stands there {columns.count(name)} times")
     at = {name: columns.index(name) if name in columns else None for name in ("emotion", "pixels", "usage", "id")}
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline=""))
     faces, ids, labels, splits, places = [], [], [], [], []

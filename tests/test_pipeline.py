@@ -191,7 +191,7 @@ def test_a_wrong_parameter_is_one_line_and_keeps_the_last_result(repository, old
     assert "Traceback" not in done.stdout + done.stderr
     assert (repository.path / "dvc.lock").read_text() == lock
     assert not list(repository.path.rglob("*.part"))
-    repository("dvc checkout -q")
+    repository("dvc checkout -q --allow-missing")
     assert repository("dvc status -q; git status --porcelain") == ""
 
 
