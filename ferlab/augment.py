@@ -25,25 +25,29 @@ def parameters(key, n):
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words))).random((n, 8))
 
 
-def apply(faces, uniforms, *, flip, rotation, shift, zoom, erase=0.0):
-    """Faces uint8 (n, 48, 48), each moved by its row of `uniforms` (n, 8), as uint8 of the same shape.
+def apply(faces, uniforms, *, flip, rotation, shift, zoom, erase=0.0, side=SIZE):
+    """Faces uint8 (n, 48, 48), each moved by its row of `uniforms` (n, 8), as uint8 (n, side, side).
 
     flip: mirror where the uniform is below one half, or a bool array (n,) saying which rows to mirror.
     rotation: largest angle in degrees, about the image's centre. shift: largest shift as a share of the side.
     zoom: largest zoom in or out as a share. erase: side of a square filled with the image's mean, as a share of the
     side; its centre falls anywhere in the image, so that it may be cut off. What moves in repeats the edge.
-    Without any movement the image comes back bit for bit.
+    side: of the new images in pixels; the whole face is shrunk to it. Without any movement a face comes back bit for bit.
     """
     faces = np.ascontiguousarray(faces)
     matrices = _matrices(uniforms, flip, rotation, shift, zoom)
-    moved = np.empty(faces.shape, np.uint8)
+    if side != SIZE:  # the centre of new pixel u lies at scale * u + (scale - 1) / 2 of the old grid
+        scale = SIZE / side
+        matrices[:, :, 2] += matrices[:, :, :2].sum(2) * (scale - 1) / 2
+        matrices[:, :, :2] *= scale
+    moved = np.empty((len(faces), side, side), np.uint8)
     for face, matrix, out in zip(faces, matrices, moved, strict=True):
-        cv2.warpAffine(face, matrix, (SIZE, SIZE), out, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE)
-    side = round(erase * SIZE)
-    if side:
-        corners = (uniforms[:, 5:7] * SIZE).astype(int) - side // 2
+        cv2.warpAffine(face, matrix, (side, side), out, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE)
+    hole = round(erase * side)
+    if hole:
+        corners = (uniforms[:, 5:7] * side).astype(int) - hole // 2
         for out, (x, y) in zip(moved, corners, strict=True):
-            out[max(y, 0):y + side, max(x, 0):x + side] = round(out.mean())
+            out[max(y, 0):y + hole, max(x, 0):x + hole] = round(out.mean())
     return moved
 
 

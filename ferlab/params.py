@@ -56,7 +56,7 @@ class Train(Section):
     dropout: Share
     epochs: Positive
     batch_size: Positive
-    optimizer: Literal["adamw", "adam", "sgd"]
+    optimizer: Literal["adamw", "adam", "sgd", "muon"]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
     schedule: Literal["one_cycle", "cosine", "constant"]
@@ -68,6 +68,7 @@ class Train(Section):
     shift: Share
     zoom: Share
     erase: Share
+    low_resolution: Annotated[float, Field(ge=0, le=1)]
     select_on: Literal["public", "validation"]
     keep: Literal["best", "last"]
     early_stopping: Count

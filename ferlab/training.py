@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 
 from ferlab import augment, models
+from ferlab.dataset import SIZE
 from ferlab.files import UserError, replacing
 
 HISTORY = ["epoch", "learning_rate", "running_loss", "running_accuracy", "selection_loss", "selection_accuracy", "chosen"]
+SMALL_SIDE = 32  # of the faces in the epochs that `low_resolution` names
 ORDER, MIRROR, TRANSFORM, DROPOUT = range(4)  # what a random stream is for; part of its key
 
 
@@ -43,8 +45,13 @@ def order(dataset, params, epoch):
     return random.choice(len(labels), len(labels), p=share / share.sum())
 
 
+def side_of(params, epoch):
+    """Side in pixels of the faces of one epoch (0-based): in the first ones they may be shrunk, to save time."""
+    return SMALL_SIDE if epoch < round(params.low_resolution * params.epochs) else SIZE
+
+
 def batches(dataset, params, epoch):
-    """Yield (faces uint8 (n, 48, 48, 1), targets float32 (n, classes), weights float32 (n,)) of one epoch, augmented."""
+    """Yield (faces uint8 (n, side, side, 1), targets float32 (n, classes), weights float32 (n,)) of one epoch, augmented."""
     rows, labels, total = order(dataset, params, epoch), dataset.labels, len(dataset.faces)
     weights = np.asarray(dataset.training.get("class_weights", np.ones(len(dataset.classes))), np.float32)
     targets = np.eye(len(dataset.classes), dtype=np.float32)
@@ -56,7 +63,7 @@ def batches(dataset, params, epoch):
         here = rows[start:start + params.batch_size]
         faces = augment.apply(dataset.faces[here], uniforms[start:start + params.batch_size],
                               flip=mirrored[here] & params.flip, rotation=params.rotation, shift=params.shift,
-                              zoom=params.zoom, erase=params.erase)
+                              zoom=params.zoom, erase=params.erase, side=side_of(params, epoch))
         yield faces[..., None], targets[labels[here]], weights[labels[here]]
 
 
@@ -76,12 +83,8 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None):
         raise UserError(f"train.select_on = {params.select_on!r}: this dataset has no {params.select_on} images; {fix}")
 
     model = models.build(params.model, len(dataset.classes), params.dropout)
-    learner = keras.Model(model.input, model.get_layer("logits").output)
-    optimizer = _optimizer(keras, params)
-    learner.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
-                    metrics=["accuracy"],
-                    jit_compile=keras.backend.backend() == "jax")  # TensorFlow's XLA is 4-8 times slower on a CPU here
-    optimizer.build(learner.trainable_variables)
+    judge = keras.Model(model.input, model.get_layer("logits").output)  # faces of full size, whatever is trained on
+    learner, optimizer = _compiled(keras, judge, params, side_of(params, 0))
 
     steps_per_epoch = math.ceil(len(train.faces) / params.batch_size)
     state = {"epoch": 0, "history": [], "seconds": [], "scale": 1.0, "best_accuracy": -1.0, "best_loss": math.inf,
@@ -90,12 +93,15 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None):
     best = []
     if checkpoint and Path(checkpoint).exists():
         state, weights, slots, averaged, best = _restore(checkpoint)
-        learner.set_weights(weights)
-        for variable, value in zip(optimizer.variables, slots, strict=True):
-            variable.assign(value)
+        learner, optimizer = _compiled(keras, judge, params, side_of(params, state["epoch"] - 1))
+        _put(learner, weights, optimizer, slots)
 
     while state["epoch"] < params.epochs and not _stopped(state, params):
         epoch, began = state["epoch"], time.perf_counter()
+        if epoch and side_of(params, epoch) != side_of(params, epoch - 1):
+            weights, slots = learner.get_weights(), [np.asarray(v) for v in optimizer.variables]
+            learner, optimizer = _compiled(keras, judge, params, side_of(params, epoch))
+            _put(learner, weights, optimizer, slots)
         _seed_dropout(learner, params.seed, epoch)
         sums = np.zeros(2)  # of loss and accuracy over the epoch's images; Keras' own start anew with every batch
         for step, (faces, targets, weights) in enumerate(batches(train, params, epoch)):
@@ -113,13 +119,11 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None):
             raise UserError(f"epoch {epoch + 1}: the loss is {loss}; lower train.learning_rate ({params.learning_rate:g})")
 
         current = learner.get_weights()
-        if params.averaging:
-            learner.set_weights(averaged)
-        selection_loss, selection_accuracy = score(learner, selection)
+        judge.set_weights(averaged if params.averaging else current)
+        selection_loss, selection_accuracy = score(judge, selection)
         if params.keep == "last" or selection_accuracy > state["best_accuracy"]:
-            state["best_accuracy"], best = selection_accuracy, learner.get_weights()
-        if params.averaging:
-            learner.set_weights(current)
+            state["best_accuracy"], best = selection_accuracy, judge.get_weights()
+        learner.set_weights(current)
         row = {"epoch": epoch + 1, "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
                "running_loss": loss, "running_accuracy": accuracy, "selection_loss": selection_loss,
                "selection_accuracy": selection_accuracy}
@@ -132,7 +136,7 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None):
         if on_epoch:
             on_epoch(row, state["seconds"][-1])
 
-    learner.set_weights(best)
+    judge.set_weights(best)
     history = pd.DataFrame(state["history"])
     pick = history["selection_accuracy"].idxmax() if params.keep == "best" else len(history) - 1
     return model, history.assign(chosen=(history.index == pick).astype(int))[HISTORY], state["seconds"]
@@ -172,14 +176,64 @@ def _renumbered(config):
     return re.sub(r'("shared_object_id": )(\d+)', lambda m: m[1] + str(numbers.setdefault(m[2], len(numbers) + 1)), config)
 
 
+def _compiled(keras, judge, params, side):
+    """(learner, optimizer): the network from faces of this side to logits, with the weights of `judge`, ready to train."""
+    learner = judge
+    if side != SIZE:
+        learner = keras.models.clone_model(judge, input_tensors=keras.Input((side, side, 1), dtype="uint8"))
+        if [w.shape for w in learner.weights] != [w.shape for w in judge.weights]:
+            raise UserError(f"train.low_resolution = {params.low_resolution:g}: the network {params.model} takes no faces of "
+                            f"{side}x{side}; set it to 0")
+        learner.set_weights(judge.get_weights())
+    optimizer = _optimizer(keras, params)
+    learner.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing),
+                    metrics=["accuracy"],
+                    jit_compile=keras.backend.backend() == "jax")  # TensorFlow's XLA is 4-8 times slower on a CPU here
+    optimizer.build(learner.trainable_variables)
+    return learner, optimizer
+
+
+def _put(learner, weights, optimizer, slots):
+    learner.set_weights(weights)
+    for variable, value in zip(optimizer.variables, slots, strict=True):
+        variable.assign(value)
+
+
 def _optimizer(keras, params):
     if params.optimizer == "adam":
         return keras.optimizers.Adam(params.learning_rate)
+    if params.optimizer == "muon":
+        return _muon(keras, params)
     if params.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(params.learning_rate, weight_decay=params.weight_decay)
     else:
         optimizer = keras.optimizers.SGD(params.learning_rate, momentum=0.9, nesterov=True,
                                          weight_decay=params.weight_decay or None)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _muon(keras, params):
+    """Keras' Muon (Jordan 2024) for the convolutions too: a kernel (h, w, in, out) is updated as a matrix (h w in, out).
+
+    Its step is made as large as Adam's (Liu et al. 2025, arXiv:2502.16982); biases, batch normalisation and the last layer
+    are left to AdamW.
+    """
+    from keras import ops
+
+    class Muon(keras.optimizers.Muon):
+        def _should_use_adamw(self, variable):
+            return len(variable.shape) not in (2, 4) or "logits" in variable.path
+
+        def zeropower_via_newtonschulz5(self, x, steps):
+            matrix = ops.cast(ops.reshape(x, (-1, x.shape[-1])), params.precision)
+            update = ops.cast(super().zeropower_via_newtonschulz5(matrix, steps), x.dtype)
+            return ops.reshape(super().lr_adjust(update), x.shape)
+
+        def lr_adjust(self, x):
+            return x  # done above, where it still is a matrix
+
+    optimizer = Muon(params.learning_rate, weight_decay=params.weight_decay, adam_weight_decay=params.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 

@@ -67,6 +67,8 @@ STATES = {
                                          "train.optimizer": "adam", "train.epochs": 5, "train.warmup": 0.0},
     "constant, averaged, last": {"train.schedule": "constant", "train.averaging": 0.9, "train.keep": "last"},
     "erased, dropout, last": {"train.keep": "last", "train.erase": 0.3, "train.dropout": 0.5},
+    "small faces first, muon": {"train.low_resolution": 0.6, "train.optimizer": "muon"},
+    "small faces first, averaged": {"train.low_resolution": 0.3, "train.averaging": 0.9, "train.precision": "bfloat16"},
 }
 
 
