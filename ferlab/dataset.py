@@ -56,9 +56,13 @@ class Dataset:
         return digest.hexdigest()
 
     def where(self, mask):
-        """The rows of a boolean mask or integer index, in that order."""
-        rows = np.flatnonzero(mask) if np.asarray(mask).dtype == bool else mask
-        return replace(self, faces=self.faces[rows], table=self.table.iloc[rows].reset_index(drop=True))
+        """The rows of a boolean mask or integer index, in that order; a mask of one run of rows copies no face."""
+        rows = faces = mask
+        if np.asarray(mask).dtype == bool:
+            rows = faces = np.flatnonzero(mask)
+            if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+                faces = slice(rows[0], rows[-1] + 1)
+        return replace(self, faces=self.faces[faces], table=self.table.iloc[rows].reset_index(drop=True))
 
     def ordered(self):
         """The rows in canonical order: by split, then by id as text."""
