@@ -3,6 +3,8 @@
 #                        params.yaml then names that data; back: make repro DATA=sample
 # make test              set up, run the quick tests; `make test-slow` runs the others
 # make verify            the sample pipeline twice from scratch, every output compared; make audit: known weaknesses of the packages
+# make bench             what training costs here, the texts' way and ours (3 minutes, needs FER2013; LONG=1: an hour)
+# make ablation          what each ingredient of the speedrun buys (an hour and a half, goes on where it was broken off)
 # make doctor            what a bug report needs, and the usual troubles
 # make reset            params.yaml and the result back to the last commit, after experiments
 # make ui                MLflow's page over all runs;  make show: DVC's table of experiments
@@ -51,6 +53,12 @@ doctor: .venv/core
 verify: commit .venv/core
 	@.venv/bin/python -m ferlab verify
 
+bench: .venv/core
+	@.venv/bin/python -m benchmarks.bench $(if $(LONG),--long)
+
+ablation: .venv/core
+	@.venv/bin/python -m benchmarks.ablation
+
 audit: .venv/dev
 	@.venv/bin/python tests/audit.py
 
@@ -72,4 +80,4 @@ commit:
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-slow lint ui show reset doctor verify audit lock commit
+.PHONY: repro test test-slow lint ui show reset doctor verify bench ablation audit lock commit

@@ -1,13 +1,20 @@
-"""Two results that every table needs: always naming the commonest class, and handcrafted features with a linear classifier."""
+"""Results that train no network: always naming the commonest class, handcrafted features with a linear classifier, and the
+mean of other recipes' probabilities.
+
+Each function takes (Dataset, params.Anchor) and returns (probabilities float32 (N, C), number of weights). A row of NaN is a
+face it says nothing about.
+"""
 
 import cv2
 import numpy as np
 
+from ferlab import results
 from ferlab.dataset import SIZE
+from ferlab.files import UserError
 
 
 def majority(dataset, settings):
-    """Probabilities float32 (N, C): the classes' shares of the training images, for every image alike."""
+    """The classes' shares of the training images, for every image alike."""
     train = dataset.labels[(dataset.table["split"] == "train").to_numpy()]
     shares = np.bincount(train, minlength=len(dataset.classes)) / len(train)
     return np.tile(shares.astype(np.float32), (len(dataset.faces), 1)), len(dataset.classes)
@@ -17,7 +24,6 @@ def handcrafted(dataset, settings):
     """Histograms of oriented gradients (Dalal & Triggs 2005) and a linear support vector machine (one against the rest).
 
     Probabilities are the softmax of its decision values: their order means something, their size does not.
-    Returns (float32 (N, C), number of weights).
     """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -38,4 +44,19 @@ def hog(faces):
     return np.stack([descriptor.compute(face).ravel() for face in faces])
 
 
-KINDS = {"majority": majority, "handcrafted": handcrafted}
+def ensemble(dataset, settings):
+    """The mean probabilities of the keys `members`, from their committed results: evaluation images only."""
+    if not settings.members:
+        raise UserError("anchor.members: an ensemble needs the keys of at least one result")
+    found, weights = np.zeros((len(dataset.faces), len(dataset.classes)), np.float32), 0
+    for key in settings.members:
+        table = results.predictions(key).set_index("id")
+        columns = [f"p_{name}" for name in dataset.classes]
+        if not set(columns) <= set(table):
+            raise UserError(f"anchor.members: {key} has other classes than {', '.join(dataset.classes)}")
+        found += table.reindex(dataset.table["id"])[columns].to_numpy(np.float32) / len(settings.members)
+        weights += results.read(key)[1]["model"]["parameters"]
+    return found, weights
+
+
+KINDS = {"majority": majority, "handcrafted": handcrafted, "ensemble": ensemble}

@@ -96,8 +96,9 @@ class Evaluate(Section):
 class Anchor(Section):
     """Of recipes that train no network: what every table of results is read against."""
 
-    kind: Literal["majority", "handcrafted"]
-    regularisation: Annotated[float, Field(gt=0)]
+    kind: Literal["majority", "handcrafted", "ensemble"]
+    regularisation: Annotated[float, Field(gt=0)]  # of handcrafted
+    members: list[str]  # of ensemble: keys with a result
 
 
 SECTIONS = {"download": Download, "eda": Eda, "balance": Balance, "train": Train, "evaluate": Evaluate}

@@ -18,8 +18,9 @@ def use(recipe):
     """
     settings = params.load_recipe(recipe)
     if not hasattr(settings, "train"):
+        stage = "judge_ensemble" if settings.anchor.kind == "ensemble" else "judge_anchor"
         raise UserError(f"{params.RECIPES}/{recipe}.yaml: trains no network, so it has no place on the bench; "
-                        f"dvc repro {params.RECIPES}/dvc.yaml:judge_anchor@{recipe} runs it")
+                        f"dvc repro {params.RECIPES}/dvc.yaml:{stage}@{recipe} runs it")
     if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", BENCH], capture_output=True).returncode:
         raise UserError(f"{BENCH}: has changes that are not committed; commit them, or undo them: git checkout {BENCH}")
     yaml = YAML()

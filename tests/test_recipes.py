@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from ferlab import anchors, balance, papers, params, results, use
+from ferlab import anchors, balance, evaluation, papers, params, results, use
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE, assemble
-from ferlab.files import UserError, read_json
+from ferlab.files import UserError, read_json, write_json
 from ferlab.sources import FER2013_COUNTS
 from tests.builders import tiny
 from tests.repository import TOP
@@ -45,7 +45,10 @@ def test_the_pipeline_lists_every_recipe_with_its_network(pipeline, keys, monkey
     monkeypatch.chdir(TOP)
     anchored = next(one["anchors"] for one in pipeline["vars"] if "anchors" in one)
     assert sorted(next(one["recipes"] for one in pipeline["vars"] if "recipes" in one)) == NAMES
-    assert {one["recipe"] for one in keys.values()} | set(anchored) == set(NAMES)
+    ensembles = next(one["ensembles"] for one in pipeline["vars"] if "ensembles" in one)
+    for name, one in ensembles.items():
+        assert params.load_recipe(name).anchor.members == [key for place, key in one.items() if place != "recipe"]
+    assert {one["recipe"] for one in keys.values()} | set(anchored) | set(ensembles) == set(NAMES)
     for key, one in keys.items():
         assert key == params.key(one["recipe"], one["seed"])
         assert params.load_recipe(one["recipe"], one["seed"]).train.model == one["model"]
@@ -64,8 +67,9 @@ def test_a_recipe_depends_on_the_same_code_as_the_bench(pipeline):
     assert code(stages["predict"]) - {"stages/predict.py"} <= code(bench["evaluate"])
 
 
-@pytest.mark.parametrize(("stage", "module"), [("anchor", "anchor"), ("judge", "judge"), ("judge_anchor", "judge")])
-def test_what_needs_no_network_declares_its_modules_and_loads_nothing_heavy(stage, module, pipeline):
+@pytest.mark.parametrize("stage", ["anchor", "ensemble", "judge", "judge_anchor", "judge_ensemble"])
+def test_what_needs_no_network_declares_its_modules_and_loads_nothing_heavy(stage, pipeline):
+    module = "judge" if stage.startswith("judge") else "anchor"
     told = subprocess.run([sys.executable, "-c", f"import stages.{module}, sys; print(*sys.modules)"], cwd=TOP,
                           capture_output=True, text=True, check=True).stdout.split()
     deps = pipeline["stages"][stage]["do"]["deps"]
@@ -134,12 +138,32 @@ def network(name, classes):
 
 def test_anchors_give_probabilities(settings):
     data = tiny(train=4)
-    for kind in anchors.KINDS:
-        given, weights = anchors.KINDS[kind](data, params.Anchor(kind=kind, regularisation=0.01))
+    for kind in ("majority", "handcrafted"):
+        given, weights = anchors.KINDS[kind](data, params.Anchor(kind=kind, regularisation=0.01, members=[]))
         assert given.shape == (len(data.faces), 7) and weights >= 7
         np.testing.assert_allclose(given.sum(axis=1), 1, atol=1e-5)
     train = (data.table["split"] == "train").to_numpy()
     assert (given[train].argmax(axis=1) == data.labels[train]).all()  # 900 numbers for 28 faces: known by heart
+
+
+def test_an_ensemble_is_the_mean_of_its_members_for_the_faces_they_judged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, chances = tiny(train=4), np.random.default_rng(0).dirichlet(np.ones(7), (2, len(tiny(train=4).faces))).round(3)
+    for key, given in zip("ab", chances, strict=True):
+        table = evaluation.predictions(data, given)
+        folder = results.folder(key)
+        folder.mkdir(parents=True)
+        results.write_predictions(folder, table.sample(frac=1, random_state=0))  # their order does not matter
+        write_json(folder / "details.json", {"model": {"parameters": 10}})
+        write_json(folder / "metrics.json", {})
+    given, weights = anchors.ensemble(data, params.Anchor(kind="ensemble", regularisation=1.0, members=["a", "b"]))
+    train = (data.table["split"] == "train").to_numpy()
+    assert np.isnan(given[train]).all() and weights == 20
+    np.testing.assert_allclose(given[~train], chances.mean(axis=0)[~train], atol=1e-6)
+    with pytest.raises(UserError, match="c/predictions.csv.gz: not found; known results: a, b"):
+        anchors.ensemble(data, params.Anchor(kind="ensemble", regularisation=1.0, members=["a", "c"]))
+    with pytest.raises(UserError, match="at least one"):
+        anchors.ensemble(data, params.Anchor(kind="ensemble", regularisation=1.0, members=[]))
 
 
 @pytest.mark.parametrize(("change", "said"), [
