@@ -34,6 +34,13 @@ def papers(arguments):
         print(f"wrote {path}")
 
 
+def leaderboard(arguments):
+    from ferlab import leaderboard
+
+    for path in leaderboard.write():
+        print(f"wrote {path}")
+
+
 def compare(arguments):
     from ferlab import compare
 
@@ -66,6 +73,7 @@ def main():
                        (sync, "give every finished result (workspace, DVC experiments, recipes) its MLflow run"),
                        (use, "put a recipe on the bench: its parameters into params.yaml"),
                        (compare, "lay two or more results side by side: recipes, DVC experiments, MLflow runs, or bench"),
+                       (leaderboard, "write reports/leaderboard.html: every result, accuracy against training time"),
                        (papers, "write reports/papers.md and its figure: published numbers beside ours")):
         verbs.add_parser(verb.__name__, help=text, description=text).set_defaults(call=verb)
     verbs.choices["use"].add_argument("recipe", help="a file of recipes/, without its ending")

@@ -93,6 +93,12 @@ class Evaluate(Section):
     extra_datasets: list[Annotated[str, Field(min_length=1)]]
 
 
+class Explain(Section):
+    temperature: bool
+    maps: Annotated[int, Field(ge=1, le=64)]
+    layers: Literal["pools"] | Annotated[list[str], Field(min_length=1)]
+
+
 class Anchor(Section):
     """Of recipes that train no network: what every table of results is read against."""
 
@@ -101,8 +107,8 @@ class Anchor(Section):
     members: list[str]  # of ensemble: keys with a result
 
 
-SECTIONS = {"download": Download, "eda": Eda, "balance": Balance, "train": Train, "evaluate": Evaluate}
-SHARED = ("download", "eda")  # of all recipes: recipes/params.yaml
+SECTIONS = {"download": Download, "eda": Eda, "balance": Balance, "train": Train, "evaluate": Evaluate, "explain": Explain}
+SHARED = ("download", "eda", "explain")  # of all recipes: recipes/params.yaml
 KINDS = (("balance", "train", "evaluate"), ("balance", "anchor"))  # of recipes, by their sections
 RECIPES = Path("recipes")
 

@@ -108,13 +108,13 @@ def worst(predictions, count):
     return rows.assign(share=highest).sort_values(["share", "id"], ascending=[False, True]).head(count)
 
 
-def mistakes(path, rows, faces):
+def mistakes(path, rows, faces, title="Most confident mistakes"):
     """Mosaic of faces uint8 (n, 48, 48), those of `rows` (see `worst`): what each is, and what the network said."""
     columns = min(6, max(len(rows), 1))
     lines = max(math.ceil(len(rows) / columns), 1)
     width, height = max(1.2 * columns, 3), 1.5 * lines + 0.3
     with figure(path, width, height, rows=lines, columns=columns, squeeze=False) as (drawn, axes):
-        drawn.suptitle("Most confident mistakes" if len(rows) else "No mistakes", x=0.01, ha="left", fontsize=11,
+        drawn.suptitle(title if len(rows) else f"{title}: none", x=0.01, ha="left", fontsize=11,
                        fontweight="bold")
         for cell in axes.flat:
             cell.axis("off")
@@ -139,11 +139,12 @@ def draw(folder, details, history, rows, faces, selection):
         robustness(folder / "robustness.png", details["robustness"], f"Accuracy on disturbed faces {where}")
 
 
-def render(details, history, params, rows, faces, pictures):
+def render(details, history, params, rows, faces, pictures, key=""):
     """The page as text: HTML that needs no other file.
 
-    params: the whole of params.yaml as nested dicts. rows, faces: the mistakes to show. pictures: PNG bytes by name
-    (confusion_shares, confusion_counts, per_class_f1, learning_curves, balance, samples); what is missing is left out.
+    params: the whole of params.yaml as nested dicts. rows, faces: the mistakes to show, or None where no faces are at hand.
+    pictures: PNG bytes by name (confusion_shares, confusion_counts, per_class_f1, learning_curves, balance, samples); what is
+    missing is left out. key: of a recipe's result, else it is the bench's. history: None for what was not trained.
     """
     splits, classes = details["splits"], details["classes"]
     name = evaluation.final(splits)
@@ -156,12 +157,14 @@ def render(details, history, params, rows, faces, pictures):
     text = io.StringIO()
     YAML().dump(params, text)
     wrong = [{"id": row.id, "label": row.label, "predicted": row.predicted, "share": row.share, "png": png(face)}
-             for row, face in zip(rows.itertuples(), faces, strict=True)]
+             for row, face in zip(rows.itertuples(), faces, strict=True)] if rows is not None else None
+    kept = history[history["chosen"] == 1]["epoch"].tolist() if history is not None else []
     return template("report.html").render(
         details=details, splits=splits, final=name, scores=scores, six=details["six_class"][name],
-        references=references, epochs=len(history), kept=history[history["chosen"] == 1]["epoch"].tolist(),
-        main={key: params[section][key] for section, keys in MAIN.items() for key in keys}, yaml=text.getvalue(),
-        select=params["train"], views=_views(params["evaluate"]), wrong=wrong, pictures=pictures) + "\n"
+        references=references, epochs=0 if history is None else len(history), kept=kept, key=key,
+        main={name: params[section][name] for section, names in MAIN.items() if section in params for name in names},
+        yaml=text.getvalue(), select=params.get("train"), views=views(params["evaluate"]) if "evaluate" in params else "its own",
+        wrong=wrong, pictures=pictures) + "\n"
 
 
 def template(name):
@@ -172,8 +175,8 @@ def template(name):
     return environment.get_template(name)
 
 
-def _views(settings):
-    """In words, what an evaluation image's probabilities are the mean of."""
+def views(settings):
+    """In words, what an evaluation image's probabilities are the mean of. settings: the section `evaluate`, as a dict."""
     moved = f"each face and {settings['shift']} pixels to its four corners" if settings["shift"] else "each face"
     if settings["flip"]:
         return f"averaged over {moved}" + (", all these mirrored as well" if settings["shift"] else " and its mirror image")

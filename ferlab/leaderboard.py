@@ -1,0 +1,115 @@
+"""`python -m ferlab leaderboard`: every recipe's result and the bench's on one page, accuracy against training time.
+
+Writes reports/leaderboard.html with reports/leaderboard/<key>.html, a page for each result (without faces, so that it works
+where no data are), and reports/leaderboard.png for the README.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from ferlab import evaluation, files, params, report, results, tracking
+from ferlab.figures import ACCENT, INK, MUTED, figure
+from ferlab.papers import CLAIMS
+from ferlab.progress import duration
+
+OUT = Path("reports")
+
+
+def rows():
+    """One dict per result, best private (or test) accuracy first; of the bench only a result on the real FER2013."""
+    found = [_row(key, *results.read(key)[1:], settings=_settings(key)) for key in results.listed()]
+    if (OUT / "details.json").exists() and (OUT / "metrics.json").exists():
+        details, model = files.read_json(OUT / "details.json"), Path("models/model.keras")
+        if details["dataset"].startswith("fer2013") and model.exists():
+            history = Path("models/history.csv")
+            import pandas as pd
+
+            found.append(_row("bench", details, pd.read_csv(history) if history.exists() else None, tracking.read_run(model),
+                              params.raw()))
+    return sorted(found, key=lambda row: -row["accuracy"])
+
+
+def _settings(key):
+    recipe, _, seed = key.partition("-s")
+    return params.raw_recipe(recipe, int(seed or 0))
+
+
+def _row(key, details, history, about, settings):
+    split = evaluation.final(details["splits"])
+    scores, six = details["splits"][split], details["six_class"][split]
+    claims = [(where, score, value) for where, score, value in CLAIMS.get(key.partition("-s")[0], []) if score == "accuracy"]
+    return {"key": key, "split": split, "details": details, "history": history, "settings": settings,
+            "network": details["model"]["name"], "weights": details["model"]["parameters"], "classes": len(details["classes"]),
+            "accuracy": scores["accuracy"], "low": scores["accuracy_low"], "high": scores["accuracy_high"],
+            "f1": scores["f1_macro"], "six": six["accuracy"],
+            "public": details["splits"].get("public", {}).get("accuracy"),
+            "unseen": details["splits"].get("private_unseen", {}).get("accuracy"),
+            "seconds": about.get("train_seconds"), "trained": bool(about.get("epochs")),
+            "machine": about.get("machine", {}).get("cpu", ""),
+            "published": claims[0] if claims else None}
+
+
+def write():
+    """Write the pages and the figure; returns the paths of the first page and the figure."""
+    found = rows()
+    if not found:
+        raise files.UserError("recipes/results: no result yet; run one: dvc repro recipes/dvc.yaml:judge_anchor@majority")
+    draw(OUT / "leaderboard.png", found)
+    pages = OUT / "leaderboard"
+    with files.replacing(pages) as folder:
+        folder.mkdir()
+        for row in found:
+            files.write_text(folder / f"{row['key']}.html", _page(row, folder))
+    picture = (OUT / "leaderboard.png").read_bytes()
+    files.write_text(OUT / "leaderboard.html", report.template("leaderboard.html").render(
+        rows=found, picture=picture, duration=duration) + "\n")
+    return [OUT / "leaderboard.html", OUT / "leaderboard.png"]
+
+
+def _page(row, folder):
+    """The report of a committed result: figures drawn anew, no faces."""
+    details, scores = row["details"], row["details"]["splits"][row["split"]]
+    pictures, path = {}, folder / "figure.png"
+    where = f"({row['split']}, {details['dataset']})"
+    matrix = scores["confusion"], details["classes"]
+    drawn = {"confusion_shares": lambda: report.confusion_shares(path, *matrix, f"Of 100 faces {where}"),
+             "confusion_counts": lambda: report.confusion_counts(path, *matrix, f"Faces {where}"),
+             "per_class_f1": lambda: report.per_class_f1(path, scores["per_class"], f"F1 by class {where}")}
+    if row["history"] is not None:
+        drawn["learning_curves"] = lambda: report.learning_curves(path, row["history"], row["settings"]["train"]["select_on"])
+    if "robustness" in details:
+        drawn["robustness"] = lambda: report.robustness(path, details["robustness"], f"Accuracy on disturbed faces {where}")
+    for name, draw_one in drawn.items():
+        draw_one()
+        pictures[name] = path.read_bytes()
+    path.unlink()
+    return report.render(details, row["history"], row["settings"], None, None, pictures, key=row["key"])
+
+
+def draw(path, found):
+    """Private accuracy with its interval against seconds of training; rings: what a text claims, on the split it names."""
+    timed = [row for row in found if row["trained"]]
+    with figure(path, 8, 4.6) as (_, axes):
+        for row in found:
+            if not row["trained"]:
+                axes.axhline(row["accuracy"], color=MUTED, linestyle=":", linewidth=1)
+                axes.text(0.005, row["accuracy"] + 0.004, row["key"], transform=axes.get_yaxis_transform(), fontsize=8,
+                          color=MUTED)
+        for row in timed:
+            spread = np.array([[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]])
+            colour = ACCENT if row["key"].startswith(("speedrun", "champion")) else INK
+            axes.errorbar(row["seconds"], row["accuracy"], yerr=spread, fmt="o", color=colour, markersize=5, linewidth=1)
+            if "-s" not in row["key"]:
+                axes.annotate(row["key"], (row["seconds"], row["accuracy"]), (6, 4), textcoords="offset points", fontsize=8)
+            if row["published"]:
+                axes.plot(row["seconds"], row["published"][2], "o", markerfacecolor="none", markeredgecolor=ACCENT, markersize=9)
+        axes.axhspan(0.6, 0.7, color=MUTED, alpha=0.12)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        if timed:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: duration(seconds)))
+            axes.xaxis.set_minor_formatter(FuncFormatter(lambda seconds, _: ""))
+        axes.set(title="Private accuracy on FER2013 against training time", ylim=(0.1, 0.8),
+                 xlabel="training; bars: 95 % interval; rings: what the text claims; band: people, 65 ± 5 %")
