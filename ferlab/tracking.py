@@ -102,8 +102,7 @@ def project(folder, name=None, baseline=None):
 
     settings, model = params.raw(folder / "params.yaml"), folder / "models/model.keras"
     reports = folder / "reports"
-    key = result_key(settings, *map(md5, (model, reports / "details.json", reports / "metrics.json")))
-    name = name or os.environ.get("DVC_EXP_NAME") or f"repro-{key[:8]}"
+    key, name = _key_and_name(folder, name)
     tags = {"ferlab.model_md5": md5(model)} | ({} if name.startswith("repro-") else {"dvc.experiment": name})
     listed = [reports / "report.html", reports / "details.json", reports / "metrics.json", folder / "models/history.csv",
               folder / "params.yaml", reports / "figures"]
@@ -113,6 +112,25 @@ def project(folder, name=None, baseline=None):
         listed.append(Path(temporary) / "predictions.csv.gz")
         return _project(key, name, settings, reports, folder / "models/history.csv", read_run(model), tags, listed, model,
                         baseline)
+
+
+def _key_and_name(folder, name=None):
+    reports = folder / "reports"
+    key = result_key(params.raw(folder / "params.yaml"), *map(md5, (
+        folder / "models/model.keras", reports / "details.json", reports / "metrics.json")))
+    return key, name or os.environ.get("DVC_EXP_NAME") or f"repro-{key[:8]}"
+
+
+def project_explained(folder):
+    """Add reports/explain to the run of the finished result in `folder`, once, where it explains this very model."""
+    explained = folder / "reports/explain"
+    about = explained / "calibration.json"
+    if not about.exists() or files.read_json(about)["model_md5"] != md5(folder / "models/model.keras"):
+        return
+    with store() as client:
+        for run in _runs(client, *_key_and_name(folder)):
+            if not client.list_artifacts(run.info.run_id, "explain"):
+                client.log_artifacts(run.info.run_id, str(explained), "explain")
 
 
 def project_recipe(key):
@@ -181,6 +199,7 @@ def sync(report=print):
         bury(client)
     if _finished(root) and not any(_same_result(root, revision) for _, revision, _ in listed):
         project(root)
+        project_explained(root)
         done += 1
     for key in results.listed():
         try:

@@ -2,10 +2,12 @@
 trusted, which labels to look at again, and the model card. Section `explain`. About 20 seconds with the small network.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from ferlab import evaluation, explain, explain_page, files, results
+from ferlab import evaluation, explain, explain_page, files, results, tracking
 from ferlab.dataset import Dataset
 from stages import run
 
@@ -36,7 +38,7 @@ def main(here):
         explain_page.maps(folder / "maps.png", faces(first)[0], found, settings.explain.maps)
 
         trust = {f"as it is ({split})": parts[split]}
-        calibration = {"split": split, "error": explain.calibration_error(parts[split])}
+        calibration = {"model_md5": tracking.md5(here.model), "split": split, "error": explain.calibration_error(parts[split])}
         if settings.explain.temperature and settings.train.select_on in parts:
             chosen = explain.temperature(parts[settings.train.select_on])
             cooled = explain.cooled(parts[split], chosen)
@@ -53,7 +55,8 @@ def main(here):
         rows = doubtful[doubtful["split"] == "train"].head(settings.evaluate.mistakes)
         explain_page.doubtful(folder / "doubtful.png", rows, faces(rows))
         about = {"dataset": dataset.name, "network": settings.train.model, "split": split, "images": len(parts[split]),
-                 "accuracy": (parts[split]["label"] == parts[split]["predicted"]).mean(), "calibration": calibration}
+                 "accuracy": (parts[split]["label"] == parts[split]["predicted"]).mean(), "calibration": calibration,
+                 "report": not here.name}
         details = files.read_json((results.folder(here.name) if here.name else here.out) / "details.json")
         files.write_text(folder / "model_card.md", explain_page.card(details, settings, calibration))
         files.write_text(folder / "explain.html", explain_page.render(
@@ -63,6 +66,11 @@ def main(here):
         if "temperature" in calibration else ""
     print(f"calibration error on {split}: {100 * calibration['error']:.1f} %{cooled}; {len(doubtful)} doubtful labels")
     print(f"look at {here.out}/explain/explain.html")
+    if not here.name:
+        try:
+            tracking.project_explained(Path.cwd())
+        except Exception as error:  # noqa: BLE001 - best effort: the pages are on disk
+            print(f"warning: not shown in MLflow ({type(error).__name__}); `python -m ferlab sync` tries again")
 
 
 if __name__ == "__main__":

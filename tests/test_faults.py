@@ -23,7 +23,7 @@ from tests.repository import TOP, wait_for
 
 pytestmark = pytest.mark.slow
 EPOCHS = 2
-STAGES = ("download", "eda", "balance", "train", "evaluate")
+STAGES = ("download", "eda", "balance", "train", "evaluate", "explain")
 RESULTS = ("models/model.keras", "models/history.csv", "reports/metrics.json", "reports/details.json", "reports/report.html")
 
 

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ferlab import params
 from tests.repository import TOP, Repository
 
-ORDER = ["download", "eda", "balance", "train", "evaluate"]
+ORDER = ["download", "eda", "balance", "train", "evaluate", "explain"]
 # ferlab modules that a stage may import without declaring them, since they cannot change an output:
 EXEMPT = {
     "ferlab": "the package's docstring and version",
@@ -80,7 +80,7 @@ def test_the_mlflow_run_holds_everything(repository):
     assert run.inputs.dataset_inputs[0].dataset.digest == details["digest"][:32]
     assert client.get_experiment(run.info.experiment_id).name.startswith("ferlab-custom-")
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"report.html", "details.json", "figures", "history.csv"} <= files
+    assert {"report.html", "details.json", "figures", "history.csv", "explain"} <= files
     assert any("confusion" in file.path for file in client.list_artifacts(run.info.run_id, "figures"))
     model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
     assert model.artifact_location.startswith((repository.path / "mlartifacts").as_uri())
@@ -116,7 +116,7 @@ def test_a_changed_evaluation_runs_only_that_and_changing_back_runs_nothing(repo
     path = repository.path / "params.yaml"
     before = path.read_text()
     path.write_text(before.replace("  mistakes: 24", "  mistakes: 5"))
-    assert repository.stages_run(repository("dvc repro")) == ["evaluate"]
+    assert repository.stages_run(repository("dvc repro")) == ["evaluate", "explain"]
     path.write_text(before)
     assert repository.stages_run(repository("dvc repro")) == []
     assert repository("git status --porcelain") == ""
