@@ -5,10 +5,10 @@ import time
 
 
 class Progress:
-    """Feed `step` and `epoch` to ferlab.training.fit."""
+    """Feed `step` and `epoch` to ferlab.training.fit. costs: of a step in each epoch, in any unit."""
 
-    def __init__(self, epochs, selection):
-        self.epochs, self.selection, self.began, self.steps = epochs, selection, None, 0
+    def __init__(self, epochs, selection, costs):
+        self.epochs, self.selection, self.costs, self.began = epochs, selection, costs, None
         self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -23,7 +23,8 @@ class Progress:
                 self.bar.update(self.first)
         done = epoch * steps + step - self.first
         if done == 20:  # the first step compiles; from here on the pace is known
-            left = (self.epochs * steps - self.first) * (time.perf_counter() - self.settled) / 19
+            ahead = sum(self.costs[epoch:]) * steps - self.costs[epoch] * step
+            left = ahead / self.costs[epoch] * (time.perf_counter() - self.settled) / 19
             self.say(f"about {duration(left)} for what is left of {self.epochs} epochs, {steps} steps each")
         elif done == 1:
             self.settled = time.perf_counter()
