@@ -85,8 +85,11 @@ def text(found):
         splits, run = row["details"]["splits"], row["run"]
         cells = [_cell(splits.get(name), name != "train") for name in ("train", "public", "private", "private_unseen", "test")]
         six = "" if len(row["details"]["classes"]) == 7 else " (six classes)"
-        where = f"{duration(run['train_seconds'])}, {run['machine']['cores']} cores {run['machine']['cpu']}" if run else ""
+        where = ""
+        if run.get("epochs"):
+            where = f"{duration(run['train_seconds'])}, {run['machine']['cores']} cores {run['machine']['cpu']}"
         lines.append(f"| {row['key']}{six} | {' | '.join(cells)} | {where} |")
+    lines += _seeds(found)
     lines += ["", "## Claims", "", "| recipe | split | score | published | measured | verdict |", "|---|---|---|---|---|---|"]
     for row in found:
         for split, score, value, measured, low, high, word in row.get("claims", []):
@@ -105,6 +108,17 @@ def text(found):
     for row in found:
         lines += _further(row)
     return "\n".join([*lines, ""])
+
+
+def _seeds(found):
+    """Mean and range of the private accuracy of recipes with several seeds."""
+    lines = []
+    for recipe in dict.fromkeys(row["recipe"] for row in found):
+        told = [100 * row["details"]["splits"]["private"]["accuracy"] for row in found if row["recipe"] == recipe and row["key"]]
+        if len(told) > 1:
+            lines.append(f"| {recipe} | {len(told)} | {np.mean(told):.2f} % | {min(told):.2f}–{max(told):.2f} % |")
+    head = ["", "## The luck of the seed", "", "| recipe | seeds | private, mean | range |", "|---|---|---|---|"]
+    return head + lines if lines else []
 
 
 def _further(row):
