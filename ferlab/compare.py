@@ -180,7 +180,8 @@ def disagreements(first, second):
 def verdict(one):
     """A noise entry in words."""
     points = f"{100 * one['difference']:+.2f} points ({100 * one['low']:+.2f} to {100 * one['high']:+.2f})"
-    return f"{points}, McNemar p = {one['p']:.2g}: " + ("more than chance" if one["p"] < 0.05 else "could be chance")
+    p = f"p = {one['p']:.2g}" if one["p"] > 1e-16 else "p < 1e-16"
+    return f"{points}, McNemar {p}: " + ("more than chance" if one["p"] < 0.05 else "could be chance")
 
 
 def text(told):

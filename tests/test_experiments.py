@@ -78,7 +78,7 @@ def test_an_experiment_that_cannot_be_shown_does_not_hide_the_others(tmp_path):
 
 
 def test_a_training_killed_at_any_moment_ends_in_the_same_bytes_and_one_run(tmp_path):
-    changes = SMALL | {"  epochs: 18": "  epochs: 6"}
+    changes = SMALL | {"  epochs: 20": "  epochs: 6"}
     whole = Repository(tmp_path / "whole" / "repository", changes)
     whole("dvc repro")
     killed = Repository(tmp_path / "killed" / "repository", changes)
@@ -105,7 +105,7 @@ def test_a_training_killed_at_any_moment_ends_in_the_same_bytes_and_one_run(tmp_
 
 
 def test_two_trainings_on_one_output_do_not_mix_and_an_interrupt_says_how_to_go_on(tmp_path):
-    repository = Repository(tmp_path / "repository", SMALL | {"  epochs: 18": "  epochs: 4000"})
+    repository = Repository(tmp_path / "repository", SMALL | {"  epochs: 20": "  epochs: 4000"})
     repository("dvc repro balance")
     first = subprocess.Popen(["python", "-m", "stages.train"], cwd=repository.path, env=repository.environment,
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -162,7 +162,7 @@ def test_a_tracking_server_shows_the_same_run(tmp_path):
 
 @pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 names no copy of the real dataset")
 def test_the_whole_pipeline_runs_on_the_real_fer2013(tmp_path):
-    changes = {"  epochs: 18": "  epochs: 1", "  dataset: sample": "  dataset: fer2013", "  warmup: 0.2": "  warmup: 0.0"}
+    changes = {"  epochs: 20": "  epochs: 1", "  dataset: sample": "  dataset: fer2013", "  warmup: 0.2": "  warmup: 0.0"}
     repository = Repository(tmp_path / "repository", changes)
     repository("dvc repro")
     found = json.loads((repository.path / "reports/eda/summary.json").read_text())
