@@ -77,7 +77,7 @@ def main():
                        (papers, "write reports/papers.md and its figure: published numbers beside ours")):
         verbs.add_parser(verb.__name__, help=text, description=text).set_defaults(call=verb)
     verbs.choices["use"].add_argument("recipe", help="a file of recipes/, without its ending")
-    text = "run the sample pipeline twice from scratch, in a temporary experiment and through the queue, and compare every bit"
+    text = "run the sample pipeline four times from scratch (plainly twice, --temp, the queue) and compare every bit"
     verifying = verbs.add_parser("verify", help=text, description=text)
     verifying.add_argument("-S", dest="changes", action="append", default=[], metavar="key=value", help="as of `dvc exp run`")
     verifying.set_defaults(call=verify)

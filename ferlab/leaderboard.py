@@ -39,6 +39,8 @@ def _settings(key):
 def _row(key, details, history, about, settings):
     split = evaluation.final(details["splits"])
     scores, six = details["splits"][split], details["six_class"][split]
+    members = settings.get("anchor", {}).get("members", [])  # an ensemble costs what they cost together
+    seconds = sum(results.read(one)[3].get("train_seconds", 0) for one in members) if members else about.get("train_seconds")
     claims = [(where, score, value) for where, score, value in CLAIMS.get(key.partition("-s")[0], []) if score == "accuracy"]
     return {"key": key, "split": split, "details": details, "history": history, "settings": settings,
             "network": details["model"]["name"], "weights": details["model"]["parameters"], "classes": len(details["classes"]),
@@ -46,7 +48,7 @@ def _row(key, details, history, about, settings):
             "f1": scores["f1_macro"], "six": six["accuracy"],
             "public": details["splits"].get("public", {}).get("accuracy"),
             "unseen": details["splits"].get("private_unseen", {}).get("accuracy"),
-            "seconds": about.get("train_seconds"), "trained": bool(about.get("epochs")),
+            "seconds": seconds, "trained": bool(members or about.get("epochs")),
             "machine": about.get("machine", {}).get("cpu", ""),
             "published": claims[0] if claims else None}
 

@@ -1,6 +1,6 @@
-"""`python -m ferlab verify`: the sample pipeline twice from scratch, and whether every output has the same bits.
+"""`python -m ferlab verify`: the sample pipeline four times from scratch, and whether every output has the same bits.
 
-Each time in a clone of its own with an empty DVC cache: once as a `--temp` experiment, once through the queue.
+Each time in a clone of its own with an empty DVC cache: twice plainly, once as a `--temp` experiment, once through the queue.
 """
 
 import os
@@ -15,30 +15,30 @@ from ruamel.yaml import YAML
 
 from ferlab.files import UserError
 
-WAYS = {"temp": ["exp", "run", "--temp"], "queue": ["exp", "run", "--queue"]}
+WAYS = {"once": ["exp", "run"], "again": ["exp", "run"], "temp": ["exp", "run", "--temp"], "queue": ["exp", "run", "--queue"]}
 
 
 def verify(changes=(), report=print):
-    """Run both and compare; `changes` are further `key=value` for `dvc exp run -S`. Raises UserError where an output differs."""
+    """Run all and compare; `changes` are further `key=value` for `dvc exp run -S`. Raises UserError where an output differs."""
     with tempfile.TemporaryDirectory(prefix="ferlab-verify-", ignore_cleanup_errors=True) as temporary:
         found = {}
         for way in WAYS:
             began = time.monotonic()
             found[way] = outs(run(Path(temporary) / way / "repository", way, ["download.dataset=sample", *changes]))
             report(f"{way}: {len(found[way])} outputs in {time.monotonic() - began:.0f} s")
-        return compare(found["temp"], found["queue"], report)
+        compare(found, report)
 
 
-def compare(first, second, report=print):
-    """Print each output with its md5; UserError that names those that differ."""
+def compare(found, report=print):
+    """Print each output with its md5, from {way: {path: md5}}; UserError that names those that differ."""
     different = []
-    for path in sorted({*first, *second}):
-        same = first.get(path) == second.get(path)
-        report(f"  {path:<26}{first.get(path)}" + ("" if same else f" and {second.get(path)}: DIFFERENT"))
-        different += [] if same else [path]
+    for path in sorted(set().union(*found.values())):
+        hashes = list(dict.fromkeys(str(one.get(path)) for one in found.values()))
+        report(f"  {path:<26}{' and '.join(hashes)}" + (": DIFFERENT" if len(hashes) > 1 else ""))
+        different += [path] if len(hashes) > 1 else []
     if different:
         raise UserError(f"not the same bits: {', '.join(different)}")
-    report(f"all equal: {len(first)} outputs of two runs from scratch")
+    report(f"all equal: {len(next(iter(found.values())))} outputs of {len(found)} runs from scratch")
 
 
 def run(folder, way, changes):
