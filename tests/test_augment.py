@@ -101,3 +101,14 @@ def test_read_only_and_empty_input(faces):
     faces.setflags(write=False)
     assert apply(faces, uniforms(len(faces)), **STILL).shape == faces.shape
     assert apply(faces[:0], uniforms(0), flip=True, rotation=1, shift=0, zoom=0).shape == (0, 48, 48)
+
+
+def test_a_shrunk_face_shows_the_whole_face_mirrored_in_step(faces):
+    drawn, smooth = uniforms(2), np.add.outer(np.arange(48), 2 * np.arange(48)).astype(np.uint8)[None].repeat(2, 0)
+    small = apply(smooth, drawn, **STILL, side=32)
+    assert small.shape == (2, 32, 32) and small.dtype == np.uint8
+    centres = 1.5 * np.arange(32) + 0.25
+    np.testing.assert_allclose(small[0], np.add.outer(centres, 2 * centres), atol=0.8)
+    mirrored = apply(faces, parameters((3,), len(faces)), **STILL | {"flip": True}, side=32)
+    again = apply(faces[:, :, ::-1], parameters((3,), len(faces)), **STILL | {"flip": True}, side=32)
+    assert np.abs(mirrored.astype(int) - again[:, :, ::-1]).max() <= 1

@@ -197,7 +197,7 @@ def test_use_puts_a_recipe_on_the_bench_and_keeps_comments_and_changes(tmp_path,
     after, wanted = params.load(), params.load_recipe("fourlayer_2025")
     assert (after.balance, after.train, after.evaluate) == (wanted.balance, wanted.train, wanted.evaluate)
     assert after.download.dataset == "sample"
-    assert changed["train.epochs"] == (18, 71)
+    assert changed["train.epochs"] == (20, 71)
     assert changed["balance.classes"] == (["disgust"], ["disgust", "surprise"])
 
     def comments(text):

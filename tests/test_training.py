@@ -140,11 +140,31 @@ def test_batches_depend_on_seed_and_epoch_alone(faces, settings):
 
 
 def test_two_epochs_show_each_image_once_mirrored_and_once_not(faces, settings):
-    still = settings(**TINY | {"train.rotation": 0, "train.shift": 0.0, "train.zoom": 0.0}).train
+    still = settings(**TINY | {"train.rotation": 0, "train.shift": 0.0, "train.zoom": 0.0, "train.low_resolution": 0.0}).train
     part = faces.split("train")
     both = np.concatenate([batch[0][..., 0] for epoch in (0, 1) for batch in training.batches(part, still, epoch)])
     shown = sorted(face.tobytes() for face in both)
     assert shown == sorted([face.tobytes() for face in part.faces] + [face[:, ::-1].tobytes() for face in part.faces])
+
+
+def test_the_first_epochs_show_small_faces_and_a_network_with_flatten_refuses_them(faces, settings):
+    chosen = settings(**TINY | {"train.low_resolution": 0.6}).train  # two of three epochs
+    sides = [next(training.batches(faces.split("train"), chosen, epoch))[0].shape[1:] for epoch in range(3)]
+    assert sides == [(32, 32, 1), (32, 32, 1), (48, 48, 1)]
+    with pytest.raises(UserError, match="train.low_resolution = 0.6: the network silva_2025 takes no faces of 32x32"):
+        train(faces, settings(**TINY | {"train.low_resolution": 0.6, "train.model": "silva_2025"}).train)
+
+
+def test_muon_updates_a_kernel_by_an_orthogonal_step_as_large_as_adams(settings):
+    keras = backend.start("tensorflow")
+    kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
+    optimizer = training._muon(keras, settings(**{"train.learning_rate": 0.1, "train.weight_decay": 0.0}).train)
+    optimizer.build([kernel])
+    optimizer.apply([np.random.default_rng(0).normal(size=kernel.shape).astype(np.float32)], [kernel])
+    step = np.asarray(kernel).reshape(72, 16)
+    values = np.linalg.svd(step, compute_uv=False)
+    assert values.max() / values.min() < 2  # five Newton-Schulz iterations leave them near one another, not equal
+    assert np.sqrt((step ** 2).mean()) == pytest.approx(0.2 * 0.1, rel=0.2)  # Liu et al. 2025: as large as AdamW's
 
 
 def test_class_weights_reach_the_batches_and_the_sampler_draws_classes_equally(settings):
