@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from ferlab.files import UserError
 
@@ -47,6 +48,15 @@ def compare(arguments):
     compare.write(arguments.result)
 
 
+def sweep(arguments):
+    from ferlab import sweep
+
+    try:
+        sweep.sweep(arguments.file)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the finished epochs are kept: the same command goes on from there")
+
+
 def doctor(arguments):
     from ferlab import doctor
 
@@ -82,6 +92,10 @@ def main():
     verifying.add_argument("-S", dest="changes", action="append", default=[], metavar="key=value", help="as of `dvc exp run`")
     verifying.set_defaults(call=verify)
     verbs.choices["compare"].add_argument("result", nargs="+", help="a recipe's key, an experiment, an MLflow run, or bench")
+    text = "search the ranges that sweep.yaml declares, around params.yaml, on the bench's data (needs requirements-sweep.txt)"
+    sweeping = verbs.add_parser("sweep", help=text, description=text)
+    sweeping.add_argument("file", nargs="?", default="sweep.yaml", type=Path)
+    sweeping.set_defaults(call=sweep)
     arguments = parser.parse_args()
     try:
         arguments.call(arguments)

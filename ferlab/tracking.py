@@ -69,10 +69,10 @@ class Live:
                 bury(client)
                 run_id = _unfinished(client, self.training)
                 if not run_id:
-                    tags = {"ferlab.training": self.training, **_process()}
+                    tags = {"ferlab.training": self.training, **process()}
                     run_id = _create(client, self.dataset, self.settings, self.name, tags)
                 client.update_run(run_id, status="RUNNING")
-                for key, value in _process().items():
+                for key, value in process().items():
                     client.set_tag(run_id, key, value)
             while isinstance(row := self.queue.get(), dict):
                 with store() as client:
@@ -317,18 +317,24 @@ def bury(client):
 
 def dead(client):
     """Yield the runs of this host that MLflow shows as running and whose process no longer lives."""
-    import psutil
-
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     for run in client.search_runs(ids, f"tags.`ferlab.host` = '{socket.gethostname()}' and attributes.status = 'RUNNING'"):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(int(run.data.tags["ferlab.pid"]))
-            if str(process.create_time()) == run.data.tags["ferlab.started"]:
-                continue
-        yield run
+        if not lives(run.data.tags):
+            yield run
 
 
-def _process():
+def lives(tags):
+    """Whether the process of this host that `process` described still lives."""
+    import psutil
+
+    try:
+        return str(psutil.Process(int(tags["ferlab.pid"])).create_time()) == tags["ferlab.started"]
+    except (psutil.NoSuchProcess, KeyError):
+        return False
+
+
+def process():
+    """What tells this process from any other, as text."""
     import psutil
 
     return {"ferlab.host": socket.gethostname(), "ferlab.pid": str(os.getpid()),

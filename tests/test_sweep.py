@@ -1,0 +1,100 @@
+"""A sweep finds what is better, prunes what is hopeless, goes on where it was killed, and refuses ranges that cannot be."""
+
+import pytest
+
+from ferlab import params, sweep, training
+from ferlab.files import UserError
+from tests.repository import TOP
+from tests.synthetic import make
+
+SWEEP = """
+name: tiny
+trials: 4
+seed: 0
+ranges:
+  train.learning_rate: {from: 0.0001, to: 0.02, log: true}
+  train.dropout: [0.0, 0.2]
+"""
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A bench with 35 training images of two classes that brightness tells apart, and a sweep of four short trials."""
+    dataset = make({"angry": (9, 4, 4), "happy": (26, 10, 10)})
+    dataset.faces[dataset.labels == 1] //= 3
+    dataset.save(tmp_path / "data/balanced")
+    text = (TOP / "params.yaml").read_text().replace("epochs: 20", "epochs: 2").replace("batch_size: 256", "batch_size: 16")
+    (tmp_path / "params.yaml").write_text(text.replace("low_resolution: 0.5", "low_resolution: 0.0"))
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    (tmp_path / "reports").mkdir()
+    for name in ("ferlab", "stages"):
+        (tmp_path / name).symlink_to(TOP / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path
+
+
+class Killed(BaseException):
+    """As a SIGKILL: nothing of Optuna's catches it."""
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, Killed])
+def test_a_broken_off_sweep_goes_on_and_ends_with_all_its_trials(bench, monkeypatch, end):
+    fit, calls = training.fit, []
+
+    def broken_off_in_the_third(dataset, chosen, checkpoint, on_step, on_epoch):
+        calls.append(checkpoint.exists())
+        if len(calls) != 3:
+            return fit(dataset, chosen, checkpoint, on_step, on_epoch)
+
+        def epoch(row, seconds):
+            on_epoch(row, seconds)
+            raise end
+
+        return fit(dataset, chosen, checkpoint, on_step, epoch)
+
+    monkeypatch.setattr(training, "fit", broken_off_in_the_third)
+    with pytest.raises(end):
+        sweep.sweep(report=lambda line: None)
+    said = []
+    monkeypatch.setattr(sweep.tracking, "lives", lambda tags: False)  # the process of the first call would be dead
+    study = sweep.sweep(report=said.append)
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("COMPLETE") + states.count("PRUNED") == 4 and states.count("FAIL") == 1
+    assert calls == [False, False, False, True, False]  # what was killed was tried again first, from its checkpoint
+    assert said[-1].startswith("best: ") and "dvc exp run -S train.learning_rate=" in said[-1]
+    page = (bench / "reports/sweep.md").read_text()
+    assert page.count("\n| ") == 5 and "Private was not looked at" in page
+    assert not list((bench / ".ferlab/sweeps/tiny").glob("*.npz"))
+
+    from ferlab import tracking
+
+    with tracking.store() as client:
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert len([run for run in runs if run.info.run_name.startswith("sweep-tiny")]) >= 4
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+
+    monkeypatch.setattr(training, "fit", None)  # nothing is left to train
+    assert len(sweep.sweep(report=said.append).trials) == 5
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("train.dropout", "train.drop", "sweep.yaml: ranges.train.drop: only parameters of the train section can be swept"),
+    ("train.dropout", "balance.shift", "ranges.balance.shift: only parameters of the train section"),
+    ("[0.0, 0.2]", "[0.0, 1.2]", "train.dropout = 1.2"),
+    ("from: 0.0001", "from: 0.1", "ranges.train.learning_rate: `from` must be below `to`, and above 0"),
+    ("from: 0.0001", "from: -1", "ranges.train.learning_rate: `from` must be below `to`, and above 0"),
+    ("trials: 4", "trials: 0", "trials: input should be greater than or equal to 1"),
+    ("seed: 0\n", "", "seed: field required"),
+    ("name: tiny", "name: a/b", "name: string should match"),
+])
+def test_a_bad_sweep_is_refused_with_file_and_key(bench, old, new, told):
+    (bench / "sweep.yaml").write_text(SWEEP.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        sweep.load("sweep.yaml")
+    assert "sweep.yaml" in str(caught.value) and told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_declared_sweep_is_valid(monkeypatch):
+    monkeypatch.chdir(TOP)
+    assert set(sweep.load("sweep.yaml").ranges) <= {f"train.{name}" for name in params.Train.model_fields}
