@@ -1,0 +1,60 @@
+"""What `make bench` and `make ablation` count and write; the measuring itself on the real FER2013, shortly."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks import ablation, bench
+from ferlab import augment, backend, models, params
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.parametrize(("name", "millions"), [("silva_2025", 86.4), ("small", 43.0)])
+def test_multiply_adds_are_those_counted_by_hand(name, millions):
+    """silva_2025: 48^2 (9*32 + 9*32*32) + 24^2 (9*32*64 + 9*64*64) + 12^2 (9*64*128 + 9*128*128) + 4608*256 + 256*7."""
+    backend.start("tensorflow")
+    network = models.build(name, 7, 0.0)
+    assert bench.multiply_adds(network) / 1e6 == pytest.approx(millions, rel=0.01)
+    assert bench.multiply_adds(network, 24) == pytest.approx(bench.multiply_adds(network) / 4, rel=1e-6)
+
+
+def test_the_numpy_warp_is_the_same_as_opencvs():
+    faces = np.random.default_rng(0).integers(0, 256, (6, 48, 48), dtype=np.uint8)
+    uniforms = augment.parameters((1,), 6)
+    given = bench._numpy_warp(faces, augment._matrices(uniforms, True, 10, 0.08, 0.1)).astype(int)
+    wanted = augment.apply(faces, uniforms, flip=True, rotation=10, shift=0.08, zoom=0.1).astype(int)
+    assert np.abs(given - wanted).max() <= 6  # OpenCV interpolates in steps of 1/32 pixel
+
+
+def test_the_committed_figures_are_shown(tmp_path):
+    found = json.loads((REPOSITORY / "reports/bench.json").read_text())
+    shown = bench.table(found)
+    assert all(name in shown for name in found["ways"])
+    bench.draw(tmp_path / "bench.png", found)
+    assert (tmp_path / "bench.png").stat().st_size > 10_000
+
+
+def test_the_ablation_names_what_each_ingredient_buys(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    found = {variant: [{"seconds": 100.0 + seed, "machine": "a machine", "public": dict.fromkeys(ablation.VIEWS, 0.6),
+                        "private": {"one": 0.6, "two": 0.63, "ten": 0.65 - 0.01 * number}} for seed in ablation.SEEDS]
+             for number, variant in enumerate(ablation.VARIANTS)}
+    page = ablation.text(found)
+    for number, variant in enumerate(ablation.VARIANTS):
+        assert f"| {variant} |" in page and (not number or f"| -{number}.0 | 101 |" in page)
+    assert "| ten views: one | 60.00 % (60.00–60.00) | 60.00 % (60.00–60.00) | -5.0 |" in page
+    for changes in ablation.VARIANTS.values():
+        assert set(changes) <= set(params.Train.model_fields)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 names no copy of the real dataset")
+def test_ways_of_training_take_turns_on_the_real_data(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(bench, "SECONDS", 0.3)
+    bench._read_faces()
+    found = bench.race({way: (way, 1) for way in (bench.TEXTS, "speedrun, 32x32")} | {"4 times": ("speedrun, 48x48", 4)})
+    assert all(one["images_per_second"] > 10 for one in found.values())
+    assert found["4 times"]["anonymous_mb"] < 1500
