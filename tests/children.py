@@ -107,6 +107,7 @@ def runs(store):
 
 def _run(folder, command, prepare, environment, output):
     os.chdir(folder)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for its children, here those of an earlier test
     os.environ.update(environment)
     sys.argv = command.split()  # not those of the tests
     sys.stdout = sys.stderr = open(output, "w", buffering=1)  # noqa: SIM115 - for as long as this process lives
