@@ -3,6 +3,7 @@
 import ast
 import datetime
 import re
+import subprocess
 
 import pytest
 from packaging.markers import Marker
@@ -48,6 +49,13 @@ def test_the_lock_covers_every_platform_once(platform, python):
     wanted = [re.match(r"[\w.-]+", line)[0] for line in (REPOSITORY / "requirements.in").read_text().splitlines()
               if line and not line.startswith("#")]
     assert {re.sub("[._]", "-", name.lower()) for name in wanted} <= set(here)
+
+
+def test_git_ignores_every_page_that_may_show_real_faces():
+    pages = ["reports/compare.html", "reports/report.html", "reports/explain/explain.html", "reports/leaderboard.html",
+             "recipes/runs/speedrun/explain/explain.html", ".ferlab/bench/faces/faces.npy"]
+    ignored = subprocess.run(["git", "check-ignore", *pages], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    assert ignored == pages
 
 
 def test_no_module_of_ours_uses_pickle():
