@@ -135,8 +135,8 @@ def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(here, mon
     assert list(doctor.dead_runs()) == []
     with tracking.store() as client:
         experiment = client.create_experiment("x")
-        client.create_run(experiment, run_name="lives", tags=tracking._process())
-        client.create_run(experiment, run_name="died", tags=tracking._process() | {"ferlab.started": "1.0"})
+        client.create_run(experiment, run_name="lives", tags=tracking.process())
+        client.create_run(experiment, run_name="died", tags=tracking.process() | {"ferlab.started": "1.0"})
     assert [what for what, _ in doctor.dead_runs()] == [
         "MLflow shows 1 runs as running whose processes have ended (died)"]
     with tracking.store() as client:
