@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.builders import images, tiny, zipped
 
 TOP = Path(__file__).parent.parent
-SMALL = {"  epochs: 20": "  epochs: 2", "  batch_size: 256": "  batch_size: 8", "  dataset: sample": "  dataset: data.zip"}
+SMALL = {"  epochs: 20": "  epochs: 2", "  batch_size: 128": "  batch_size: 8", "  dataset: sample": "  dataset: data.zip"}
 
 
 def wait_for(condition, seconds=300):

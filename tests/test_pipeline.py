@@ -175,7 +175,7 @@ def test_every_exception_is_still_a_module():
 @pytest.mark.parametrize(("old", "new", "said"), [
     ("  model: small", "  model: tiny", "No such file or directory: '"),  # DVC's own line; it ends in ferlab/models/tiny.py
     ("  dataset: data.zip", "  dataset: nowhere.zip", "error: nowhere.zip: not found"),
-    ("  learning_rate: 0.02", "  learning_rate: fast", "error: params.yaml: train.learning_rate = 'fast'"),
+    ("  learning_rate: 0.01", "  learning_rate: fast", "error: params.yaml: train.learning_rate = 'fast'"),
     ("  epochs: 2", "  epoch: 2", "did you mean epochs?"),
     ("  select_on: public", "  select_on: validation", "set train.select_on: public"),
 ])

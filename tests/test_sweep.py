@@ -23,7 +23,7 @@ def bench(tmp_path, monkeypatch):
     dataset = make({"angry": (9, 4, 4), "happy": (26, 10, 10)})
     dataset.faces[dataset.labels == 1] //= 3
     dataset.save(tmp_path / "data/balanced")
-    text = (TOP / "params.yaml").read_text().replace("epochs: 20", "epochs: 2").replace("batch_size: 256", "batch_size: 16")
+    text = (TOP / "params.yaml").read_text().replace("epochs: 20", "epochs: 2").replace("batch_size: 128", "batch_size: 16")
     (tmp_path / "params.yaml").write_text(text.replace("low_resolution: 0.5", "low_resolution: 0.0"))
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     (tmp_path / "reports").mkdir()
