@@ -21,8 +21,8 @@ def listed():
 
 
 def write_predictions(place, predictions):
-    """Without the training images, probabilities in thousandths; no time in the packed file: equal rows, equal bytes."""
-    rows = predictions[predictions["split"] != "train"]
+    """Public, private and further images, probabilities in thousandths; no time in the packed file: equal rows, equal bytes."""
+    rows = predictions[~predictions["split"].isin(["train", "validation"])]
     chances = [f"p_{name}" for name in classes_of(predictions)]
     rows = rows.assign(**{name: (1000 * rows[name]).round().astype(int) for name in chances})
     packed = io.BytesIO()
