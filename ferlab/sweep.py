@@ -115,7 +115,7 @@ def _train(optuna, trial, chosen, dataset, folder, name):
     key = hashlib.sha256((chosen.model_dump_json() + dataset.digest).encode()).hexdigest()[:16]
     checkpoint, note = folder / f"{key}.npz", folder / f"{key}.json"
     values = params.raw() | {"train": chosen.model_dump()}
-    live = tracking.Live(values, dataset.name, note, name)
+    live = tracking.Live(values, dataset.name, key, note, name)
     costs = [training.side_of(chosen, epoch) ** 2 for epoch in range(chosen.epochs)]
     shown = progress.Progress(chosen.epochs, chosen.select_on, costs)
     best = 0.0

@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import uuid
 import warnings
 from pathlib import Path
 
@@ -33,20 +32,19 @@ RESULT = ("models/model.keras", "reports/details.json", "reports/metrics.json") 
 class Live:
     """Reports a training's epochs to MLflow from a thread of its own.
 
-    note: a file with the training's id and last epoch while it is unfinished. The run bears that id as a tag from its first
-    moment, so a resumed training finds its run wherever it was killed. The thread starts with the first epoch: what MLflow does
-    cannot touch the making of the network.
+    training: the hash of all that decides the weights. The run bears it as a tag from its first moment, so whoever trains the
+    same again, resumed or from the start, goes on with the run of the one that was killed.
+    note: a file that holds the last epoch while the training is unfinished.
+    The thread starts with the first epoch: what MLflow does cannot touch the making of the network.
     """
 
-    def __init__(self, settings, dataset, note, name=""):
-        self.settings, self.dataset, self.note = settings, dataset, note
+    def __init__(self, settings, dataset, training, note, name=""):
+        self.settings, self.dataset, self.training, self.note = settings, dataset, training, note
         self.name = name or os.environ.get("DVC_EXP_NAME") or "training"
-        saved = files.read_json(note) if note.exists() else {}
-        self.training = saved.get("training") or uuid.uuid4().hex
         self.queue, self.thread = queue.Queue(), None
 
     def epoch(self, row):
-        files.write_json(self.note, {"epoch": row["epoch"], "training": self.training})
+        files.write_json(self.note, {"epoch": row["epoch"]})
         self.queue.put(row)
         if not self.thread:
             self.thread = threading.Thread(target=self._work, daemon=True)
@@ -67,16 +65,20 @@ class Live:
         with contextlib.suppress(Exception):  # best effort: evaluate and sync complete the run from files
             with store() as client:
                 bury(client)
-                run_id = _unfinished(client, self.training)
+                if _complete(client, self.training, self.settings, self.name):
+                    return  # forced to run again: the result, equal to the last bit, has its run
+                run_id = _unfinished(client, self.training, self.settings, self.name)
                 if not run_id:
                     tags = {"ferlab.training": self.training, **process()}
                     run_id = _create(client, self.dataset, self.settings, self.name, tags)
                 client.update_run(run_id, status="RUNNING")
                 for key, value in process().items():
                     client.set_tag(run_id, key, value)
+                there = _steps(client, run_id)  # equal to what comes now: trained from the same start
             while isinstance(row := self.queue.get(), dict):
-                with store() as client:
-                    _log_epoch(client, run_id, row)
+                if row["epoch"] not in there:
+                    with store() as client:
+                        _log_epoch(client, run_id, row)
             if row:
                 with store() as client:
                     client.set_terminated(run_id, row)
@@ -153,13 +155,14 @@ def _project(key, name, settings, reports, history, about, tags, listed, model=N
         found = _runs(client, key, name)
         if any(run.data.tags.get("ferlab.complete") == "true" for run in found):
             return found[0].info.run_id
-        run_id = found[0].info.run_id if found else _unfinished(client, about.get("training"), name, "training")
+        run_id = found[0].info.run_id if found else _unfinished(client, about.get("training"), settings, name, "training")
         run_id = run_id or _create(client, details["dataset"], settings, name)
         _log_params(client, run_id, settings)
         client.update_run(run_id, name=name)
         tags = {"ferlab.key": key, "ferlab.dataset": details["dataset"], "ferlab.data_digest": details["digest"],
                 "ferlab.parameters": details["model"]["parameters"],
                 "mlflow.source.git.commit": baseline or about.get("commit") or commit(),
+                **({"ferlab.training": about["training"]} if "training" in about else {}),
                 **{f"machine.{k}": v for k, v in about.get("machine", {}).items()}, **tags}
         for tag, value in tags.items():
             client.set_tag(run_id, tag, str(value))
@@ -366,8 +369,11 @@ def _log_params(client, run_id, settings):
     """Again and again without harm: a run whose maker was killed in between gets the missing ones."""
     from mlflow.entities import Param
 
-    flat = {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+    client.log_batch(run_id, params=[Param(key, value) for key, value in _flat(settings).items()])
+
+
+def _flat(settings):
+    return {f"{section}.{key}": str(value) for section, values in settings.items() for key, value in values.items()}
 
 
 def _runs(client, key, name):
@@ -377,15 +383,31 @@ def _runs(client, key, name):
     return sorted(found, key=lambda run: run.data.tags.get("ferlab.complete") != "true")
 
 
-def _unfinished(client, training, *names):
-    """The live run of this training, if it still waits to be completed (under one of these names, where any is given)."""
-    if not training:
-        return None
-    ids = [experiment.experiment_id for experiment in client.search_experiments()]
-    for run in client.search_runs(ids, f"tags.`ferlab.training` = '{training}'"):
-        if "ferlab.key" not in run.data.tags and run.info.run_name in (names or [run.info.run_name]):
+def _unfinished(client, training, settings, *names):
+    """The run that a process of this host, now dead, began for this training under one of these names, or None.
+
+    It may lack parameters, but has none other than these.
+    """
+    wanted, here = _flat(settings).items(), f"tags.`ferlab.host` = '{socket.gethostname()}'"
+    for run in _of_training(client, training, f"{here} and attributes.status != 'FINISHED'"):
+        if (run.info.run_name in names and "ferlab.key" not in run.data.tags and run.data.params.items() <= wanted
+                and not lives(run.data.tags)):
             return run.info.run_id
     return None
+
+
+def _complete(client, training, settings, name):
+    """Whether the result of this training with these parameters has its run; outside an experiment that bears its key as name."""
+    return any(run.data.params.items() == _flat(settings).items()
+               and (run.info.run_name == name or name == "training" and run.info.run_name.startswith("repro-"))
+               for run in _of_training(client, training, "tags.`ferlab.complete` = 'true'"))
+
+
+def _of_training(client, training, condition):
+    if not training:
+        return []
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(ids, f"tags.`ferlab.training` = '{training}' and {condition}")
 
 
 def _log_epoch(client, run_id, row):
@@ -396,8 +418,13 @@ def _log_epoch(client, run_id, row):
     client.log_batch(run_id, metrics=[Metric(k, v, now, int(row["epoch"])) for k, v in values.items()])
 
 
+def _steps(client, run_id):
+    """The epochs that the run already has."""
+    return {metric.step for metric in client.get_metric_history(run_id, "selection_accuracy")}
+
+
 def _log_history(client, run_id, history):
-    there = {metric.step for metric in client.get_metric_history(run_id, "selection_accuracy")}
+    there = _steps(client, run_id)
     for row in history.to_dict("records"):
         if row["epoch"] not in there:
             _log_epoch(client, run_id, row)

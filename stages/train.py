@@ -19,7 +19,8 @@ from stages import run
 
 def main(here):
     settings, dataset = here.settings.train, Dataset.load(here.balanced)
-    with lock(here.model.parent / ".lock") as mine, resume_folder(fingerprint(settings, here.balanced)) as folder:
+    training_key = fingerprint(settings, here.balanced)
+    with lock(here.model.parent / ".lock") as mine, resume_folder(training_key) as folder:
         if not mine:
             raise files.UserError(f"{here.model}: another training is writing here; wait for it or stop it")
         backend.start(settings.backend, settings.precision, settings.seed)
@@ -28,7 +29,7 @@ def main(here):
             print("resuming an interrupted training")
         elif settings.precision == "float32" and backend.fast_bfloat16():
             print("this processor has bfloat16: train.precision=bfloat16 is 1.5 to 2 times faster")
-        live = tracking.Live(here.values(), dataset.name, folder / "live.json", here.name)
+        live = tracking.Live(here.values(), dataset.name, training_key, folder / "live.json", here.name)
         costs = [training.side_of(settings, epoch) ** 2 for epoch in range(settings.epochs)]
         shown = progress.Progress(settings.epochs, settings.select_on, costs)
         parent = os.getppid()

@@ -104,6 +104,24 @@ def test_a_training_killed_at_any_moment_ends_in_the_same_bytes_and_one_run(tmp_
     assert sorted(metric.step for metric in steps) == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_finished_training_that_dvc_did_not_record_and_a_forced_one_share_the_one_run(tmp_path):
+    repository = Repository(tmp_path / "repository")
+    repository("dvc repro balance")
+    repository("python -m stages.train")  # as where dvc dies between the end of training and its own note of it
+    assert [run.info.run_name for run in repository.runs()] == ["training"]
+    repository("dvc repro")
+    assert list(complete(repository)) == [repository.runs()[0].info.run_name]
+    repository("dvc repro --force train")
+    repository("dvc repro --force evaluate")
+    repository("python -m ferlab sync")
+    assert len(complete(repository)) == len(repository.runs()) == 1
+    steps = repository.client().get_metric_history(repository.runs()[0].info.run_id, "selection_accuracy")
+    assert sorted(metric.step for metric in steps) == [1, 2]
+    repository("sed -i 's/  mistakes: 24/  mistakes: 5/' params.yaml")
+    repository("dvc repro --force train evaluate")  # other parameters: another result
+    assert len(complete(repository)) == len(repository.runs()) == 2
+
+
 def test_two_trainings_on_one_output_do_not_mix_and_an_interrupt_says_how_to_go_on(tmp_path):
     repository = Repository(tmp_path / "repository", SMALL | {"  epochs: 20": "  epochs: 4000"})
     repository("dvc repro balance")
