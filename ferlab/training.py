@@ -4,6 +4,7 @@ Order, augmentation and dropout of a step derive from (seed, epoch, index), neve
 each epoch holds everything else, so a killed training continues to the very same weights. Works on any Keras backend.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -67,11 +68,12 @@ def batches(dataset, params, epoch):
         yield faces[..., None], targets[labels[here]], weights[labels[here]]
 
 
-def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None):
+def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None, on_uneven=None):
     """Train on the split `train`, choose on `params.select_on`. Keras must have been started (ferlab.backend).
 
     checkpoint: file for the resume state, replaced after each epoch; when it exists, training goes on from it.
     on_step(epoch, step, steps), on_epoch(row, seconds): for progress and tracking; what they do changes no number.
+    on_uneven(): called where this machine gives other bits for the same step, so that the training cannot be repeated exactly.
     Returns (Keras model with the chosen weights, history as DataFrame with the columns HISTORY, seconds of each epoch).
     """
     import keras
@@ -95,6 +97,7 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None):
         state, weights, slots, averaged, best = _restore(checkpoint)
         learner, optimizer = _compiled(keras, judge, params, side_of(params, state["epoch"] - 1))
         _put(learner, weights, optimizer, slots)
+    tried = None  # the side of the faces for which the machine was seen to repeat itself, or not
 
     while state["epoch"] < params.epochs and not _stopped(state, params):
         epoch, began = state["epoch"], time.perf_counter()
@@ -102,6 +105,10 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None):
             weights, slots = learner.get_weights(), [np.asarray(v) for v in optimizer.variables]
             learner, optimizer = _compiled(keras, judge, params, side_of(params, epoch))
             _put(learner, weights, optimizer, slots)
+        if on_uneven and tried != side_of(params, epoch):
+            tried = side_of(params, epoch)
+            if not _repeats(learner, optimizer, next(batches(train, params, epoch)), params.seed, epoch):
+                on_uneven()
         _seed_dropout(learner, params.seed, epoch)
         sums = np.zeros(2)  # of loss and accuracy over the epoch's images; Keras' own start anew with every batch
         for step, (faces, targets, weights) in enumerate(batches(train, params, epoch)):
@@ -197,6 +204,22 @@ def _put(learner, weights, optimizer, slots):
     learner.set_weights(weights)
     for variable, value in zip(optimizer.variables, slots, strict=True):
         variable.assign(value)
+
+
+def _repeats(learner, optimizer, batch, seed, epoch, times=4):
+    """Whether the same step, taken several times, gives the same bits; leaves everything as it was.
+
+    Deterministic operations do not ensure it: oneDNN's convolutions in float32 differ in the last bit from about 256 faces on,
+    on some processors.
+    """
+    weights, slots, seen = learner.get_weights(), [np.array(v) for v in optimizer.variables], set()
+    for _ in range(times):
+        _seed_dropout(learner, seed, epoch)
+        learner.train_on_batch(batch[0], batch[1], sample_weight=batch[2])
+        after = [*learner.get_weights(), *map(np.asarray, optimizer.variables)]
+        seen.add(hashlib.sha256(b"".join(value.tobytes() for value in after)).digest())
+        _put(learner, weights, optimizer, slots)
+    return len(seen) == 1
 
 
 def _optimizer(keras, params):

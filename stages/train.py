@@ -43,8 +43,12 @@ def main(here):
             shown.epoch(row, seconds)
             live.epoch(row)
 
+        def uneven():
+            print(f"train.batch_size={settings.batch_size} in {settings.precision}: this machine does not repeat such a step to "
+                  "the last bit, so the same training again only comes near; smaller batches may repeat")
+
         try:
-            model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch)
+            model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch, uneven)
         except KeyboardInterrupt:
             shown.close()
             live.close("KILLED")

@@ -1,6 +1,7 @@
 """The training loop: what decides numbers is derived from (seed, epoch, index); a killed run goes on to the same bytes."""
 
 import hashlib
+import itertools
 import random
 
 import numpy as np
@@ -28,7 +29,7 @@ def faces():
     return dataset
 
 
-def train(dataset, settings, checkpoint=None, die_after=None, die_in=None):
+def train(dataset, settings, checkpoint=None, die_after=None, die_in=None, uneven=None):
     """(hash of the saved model, history) in this process.
 
     die_after: raise after the checkpoint of this epoch (from 1). die_in: (epoch, step) from 0, raise after that step.
@@ -42,7 +43,7 @@ def train(dataset, settings, checkpoint=None, die_after=None, die_in=None):
             raise Killed
 
     backend.start(settings.backend, settings.precision, settings.seed)
-    model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch)
+    model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch, uneven)
     assert len(seconds) == len(history)
     path = checkpoint.with_name("model.keras")
     training.save(model, path)
@@ -93,6 +94,19 @@ def test_another_seed_gives_other_bytes(tmp_path, faces, settings):
     found = {train(faces, settings(**TINY, **{"train.seed": seed}).train, tmp_path / str(seed) / "checkpoint.npz")[0]
              for seed in (0, 1)}
     assert len(found) == 2
+
+
+def test_a_machine_that_does_not_repeat_a_step_is_told_for_each_size_and_the_question_changes_nothing(
+        tmp_path, faces, settings, monkeypatch):
+    chosen, told = settings(**TINY, **{"train.low_resolution": 0.5, "train.dropout": 0.2}).train, []
+    plain, _ = train(faces, chosen, tmp_path / "plain/checkpoint.npz")
+    asked, _ = train(faces, chosen, tmp_path / "asked/checkpoint.npz", uneven=lambda: told.append("uneven"))
+    assert asked == plain
+    assert not told
+    seed_dropout, calls = training._seed_dropout, itertools.count()
+    monkeypatch.setattr(training, "_seed_dropout", lambda learner, *_: seed_dropout(learner, next(calls), 0))
+    train(faces, chosen, tmp_path / "uneven/checkpoint.npz", uneven=lambda: told.append("uneven"))
+    assert told == ["uneven"] * 2
 
 
 def test_a_saved_model_holds_no_date_and_no_optimiser(tmp_path, faces, settings):
