@@ -69,6 +69,14 @@ def doctor(arguments):
     print("\nno trouble found")
 
 
+def predict(arguments):
+    from ferlab.predict import predict
+
+    if predict(arguments.input, arguments.out, arguments.model, arguments.detector, arguments.camera, arguments.json,
+               arguments.seconds):
+        sys.exit(1)
+
+
 def verify(arguments):
     from ferlab import verify
 
@@ -96,6 +104,17 @@ def main():
     sweeping = verbs.add_parser("sweep", help=text, description=text)
     sweeping.add_argument("file", nargs="?", default="sweep.yaml", type=Path)
     sweeping.set_defaults(call=sweep)
+    text = "find the faces in photos, folders, clips or a camera's picture, and say their expressions"
+    predicting = verbs.add_parser("predict", help=text, description=text)
+    predicting.add_argument("input", nargs="*", help="photos, clips, or folders of them")
+    predicting.add_argument("--camera", type=int, metavar="N", help="a camera, by its number, until Ctrl-C")
+    predicting.add_argument("--seconds", type=float, help="how long to look into the camera")
+    predicting.add_argument("--model", default="", help="a .keras file, bench, a recipe, a DVC experiment or an MLflow run; "
+                            "without it the one that ships")
+    predicting.add_argument("--detector", help="haar, mtcnn (the default where it is installed), or none: the pictures are faces")
+    predicting.add_argument("--out", default="predictions", type=Path, metavar="FOLDER")
+    predicting.add_argument("--json", action="store_true", help="predictions.json instead of predictions.csv")
+    predicting.set_defaults(call=predict)
     arguments = parser.parse_args()
     try:
         arguments.call(arguments)

@@ -21,7 +21,7 @@ MOST_BYTES = 2 << 30  # of an unpacked model
 Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 
 
-def load(path, name, classes):
+def load(path, name, classes=None):
     """The Keras model at `path` on backend `name`; code hidden in the file is refused, as is a wrong hash or class count."""
     from ferlab import backend
 
@@ -38,7 +38,7 @@ def load(path, name, classes):
     except Exception as error:  # damaged files raise nearly anything in Keras
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a usable Keras model ({reason}); `dvc repro` trains one") from None
-    if network.output_shape[-1] != classes:
+    if classes and network.output_shape[-1] != classes:
         raise UserError(f"{path}: has {network.output_shape[-1]} classes, the data have {classes}; run `dvc repro`")
     return network
 

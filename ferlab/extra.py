@@ -6,7 +6,6 @@ What cannot be used (an unknown class such as contempt, a damaged image) is left
 import csv
 import io
 import os
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from ferlab.archives import opened
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE
 from ferlab.files import UserError, root
-from ferlab.sources import CLASS_OF, CSV_CODES, IMAGE_NAMES, columns_of, read_image
+from ferlab.images import NAMES
+from ferlab.sources import CLASS_OF, CSV_CODES, columns_of, read_image
 
 CK48_COUNTS = {"angry": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249}
 
@@ -42,9 +42,8 @@ def read(entry):
         raise UserError("evaluate.extra_datasets: ck48 needs a copy of CK+ (48x48); name it: CK48=<file> dvc repro")
     shown = f"CK48={place}" if known else f"evaluate.extra_datasets: {place}"
     left_out, rows = Counter(), []
-    with warnings.catch_warnings(), opened(root() / Path(place).expanduser(), shown) as (kind, files, _, open_member):
-        warnings.simplefilter("ignore")  # Pillow's, about what `read_image` refuses
-        pictures = [(parts, handle) for parts, handle in files if parts[-1].lower().endswith(IMAGE_NAMES)]
+    with opened(root() / Path(place).expanduser(), shown) as (kind, files, _, open_member):
+        pictures = [(parts, handle) for parts, handle in files if parts[-1].lower().endswith(NAMES)]
         if pictures:
             rows = list(_images(pictures, open_member, left_out, shown))
         else:

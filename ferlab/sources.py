@@ -10,16 +10,15 @@ import io
 import os
 import re
 import sys
-import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from ferlab import images
 from ferlab.archives import MOST_BYTES, opened, refuse_stand_in
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE, assemble
@@ -42,10 +41,6 @@ SPLIT_OF = {"train": "train", "training": "train", "validation": "validation", "
             "private": "private", "privatetest": "private"}
 OFFICIAL = {"Training": "train", "PublicTest": "public", "PrivateTest": "private"}
 PREFIX_OF = {**{split: prefix for prefix, split in OFFICIAL.items()}, "validation": "Validation", "test": "Test"}
-
-IMAGE_NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-MOST_PIXELS = 50_000_000
 
 KAGGLE = "/api/v1/datasets/download/msambare/fer2013"
 TIMEOUT, RETRIES = (15, 60), 2
@@ -135,7 +130,7 @@ def class_folders(files, folders, place):
         stem, _, ending = file.rpartition(".") if "." in file else (file, "", "")
         split, label = SPLIT_OF.get(above.lower()), CLASS_OF.get(parent.lower())
         if not label:
-            if f".{ending.lower()}" in IMAGE_NAMES and (split or parent.lower() in SPLIT_OF):
+            if f".{ending.lower()}" in images.NAMES and (split or parent.lower() in SPLIT_OF):
                 raise UserError(f"{place}: {name}: unknown class folder {parent!r}; known: {', '.join(CLASSES)}")
             continue
         prefix, _, number = stem.partition("_")
@@ -159,12 +154,10 @@ def class_folders(files, folders, place):
 def read_images(found, open_member, place, about):
     """Parallel faces, ids, labels, splits and names; notes the source sizes in `about`."""
     faces, sizes = np.empty((len(found), SIZE, SIZE), np.uint8), {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns where `read_image` refuses or does not mind
-        for row, (*_, name, handle) in enumerate(tqdm(found, "reading images", disable=None, leave=False)):
-            with open_member(handle) as file:
-                faces[row], size = read_image(file.read(), f"{place}: {name}")
-            sizes[size] = sizes.get(size, 0) + 1
+    for row, (*_, name, handle) in enumerate(tqdm(found, "reading images", disable=None, leave=False)):
+        with open_member(handle) as file:
+            faces[row], size = read_image(file.read(), f"{place}: {name}")
+        sizes[size] = sizes.get(size, 0) + 1
     about["sizes"] = {f"{width}x{height}": n for (width, height), n in sorted(sizes.items())}
     ids, labels, splits, names, _ = map(list, zip(*found, strict=True))
     return faces, ids, labels, splits, names
@@ -172,24 +165,8 @@ def read_images(found, open_member, place, about):
 
 def read_image(content, place):
     """(48x48 gray array, source size) of an image file's bytes."""
-    refuse_stand_in(content[:64], place)
-    try:
-        image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
-        size = image.size
-        if size[0] * size[1] <= MOST_PIXELS:
-            if image.mode.startswith("I;16"):  # convert("L") would clip instead of scale
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            image = image.convert("L")
-            if size != (SIZE, SIZE):
-                image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)  # Pillow averages over the area
-            return np.asarray(image), size
-        shown = f"{size[0]}x{size[1]}"
-    except Image.DecompressionBombError:
-        shown = "far too many"
-    except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
-        raise UserError(f"{place}: {reason}; replace or remove it") from None
-    raise UserError(f"{place}: {shown} pixels, at most {MOST_PIXELS} in all are read")
+    image = images.decode(content, place)
+    return images.face(image), image.size
 
 
 # CSV.

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import queue
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -182,6 +183,22 @@ def log_page(names, page):
         for name in names:
             for run in client.search_runs(ids, f"attributes.run_name = '{name}' and tags.`ferlab.complete` = 'true'"):
                 client.log_artifact(run.info.run_id, str(page), "compare")
+
+
+def bring_model(name, path):
+    """Copy the model of an MLflow run, named by its name or id, to `path`; False where there is no such run with a model."""
+    import mlflow
+
+    with store() as client, tempfile.TemporaryDirectory() as temporary:
+        ids, quoted = [experiment.experiment_id for experiment in client.search_experiments()], name.replace("'", "")
+        runs = client.search_runs(ids, f"attributes.run_name = '{quoted}' and tags.`ferlab.complete` = 'true'")
+        for run in runs or client.search_runs(ids, f"attributes.run_id = '{quoted}'"):
+            outputs = run.outputs.model_outputs if run.outputs else []
+            if outputs:
+                folder = Path(mlflow.artifacts.download_artifacts(f"models:/{outputs[0].model_id}", dst_path=temporary))
+                shutil.copy(next(folder.rglob("*.keras")), path)
+                return True
+    return False
 
 
 def result_key(settings, model, details, metrics):

@@ -1,0 +1,62 @@
+"""From the bytes of an image file to a face: training data, photos, the page and the server all come through here."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ferlab.archives import refuse_stand_in
+from ferlab.dataset import SIZE
+from ferlab.files import UserError
+
+NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+MOST_PIXELS = 50_000_000
+
+
+def decode(content, place):
+    """A Pillow image of mode L or RGB: upright, opaque (on white), 8 bit; of an animation the first frame.
+
+    Raises UserError in the name of `place` where the bytes are no whole image, or one of more than MOST_PIXELS.
+    """
+    refuse_stand_in(content[:64], place)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what is refused here, and of what does not matter
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height <= MOST_PIXELS:
+                return _plain(image)
+        shown = f"{image.width}x{image.height}"
+    except Image.DecompressionBombError:
+        shown = "far too many"
+    except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
+        raise UserError(f"{place}: {reason}; replace or remove it") from None
+    raise UserError(f"{place}: {shown} pixels, at most {MOST_PIXELS} in all are read")
+
+
+def _plain(image):
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") and np.asarray(image).max(initial=0) > 255:  # 16 bit: convert("L") would clip instead of scale
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
+
+
+def face(image):
+    """uint8 (48, 48): a whole Pillow image as a face. Pillow averages over the area of what it shrinks."""
+    image = image.convert("L")
+    if image.size != (SIZE, SIZE):
+        image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def cut(image, box):
+    """uint8 (48, 48): the square (x, y, side) of an array uint8 (H, W) or (H, W, 3); beyond the edge, the edge goes on."""
+    x, y, side = (int(value) for value in box)
+    rows, columns = np.arange(y, y + side).clip(0, len(image) - 1), np.arange(x, x + side).clip(0, image.shape[1] - 1)
+    return face(Image.fromarray(image[rows[:, None], columns]))
