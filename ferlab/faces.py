@@ -50,7 +50,7 @@ def _haar():
     """OpenCV's frontal cascade (Viola and Jones 2001), as the texts of this field use it: fast, upright frontal faces only."""
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     least = (LEAST_FACE, LEAST_FACE)
-    return lambda image: cascade.detectMultiScale(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 1.1, 6, minSize=least)
+    return lambda image: cascade.detectMultiScale(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 1.1, 8, minSize=least)
 
 
 def _mtcnn():
