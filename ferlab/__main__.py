@@ -77,6 +77,13 @@ def predict(arguments):
         sys.exit(1)
 
 
+def ship(arguments):
+    from ferlab.ship import ship
+
+    ship(arguments.key)
+    print("pretrained/ holds it, with its card; commit it")
+
+
 def verify(arguments):
     from ferlab import verify
 
@@ -104,6 +111,10 @@ def main():
     sweeping = verbs.add_parser("sweep", help=text, description=text)
     sweeping.add_argument("file", nargs="?", default="sweep.yaml", type=Path)
     sweeping.set_defaults(call=sweep)
+    text = "put a recipe's model into pretrained/, with its card: what predict takes where no other is named"
+    shipping = verbs.add_parser("ship", help=text, description=text)
+    shipping.add_argument("key", help="of a recipe with a result")
+    shipping.set_defaults(call=ship)
     text = "find the faces in photos, folders, clips or a camera's picture, and say their expressions"
     predicting = verbs.add_parser("predict", help=text, description=text)
     predicting.add_argument("input", nargs="*", help="photos, clips, or folders of them")

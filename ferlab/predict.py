@@ -85,7 +85,7 @@ def find_model(name):
         elif name == "bench":
             yield Path("models/model.keras"), _of_bench(), params.raw()["train"]["backend"]
         else:
-            _bring(name, path)
+            bring(name, path)
             yield path, None, "tensorflow"
 
 
@@ -110,7 +110,7 @@ def _classes(path, count):
     raise files.UserError(f"{path}: has {count} classes; expected the {len(CLASSES)} of FER2013, or {len(six)} without disgust")
 
 
-def _bring(name, path):
+def bring(name, path):
     """Copy the model of a recipe, an experiment or an MLflow run to `path`."""
     from ferlab import results, tracking
 

@@ -1,0 +1,58 @@
+"""`python -m ferlab ship <key>`: a recipe's model into pretrained/, with its card, so that a fresh clone can predict at once."""
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from ferlab import evaluation, explain, explain_page, files, params, predict, results
+
+MOST_BYTES = 3_000_000
+
+
+def ship(key):
+    """Replace pretrained/ by the pinned model of this key; UserError where the model at hand is another one, or too large."""
+    metrics, details, _, _ = results.read(key)
+    recipe, _, seed = key.partition("-s")
+    settings = params.load_recipe(recipe, int(seed or 0))
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "model.keras"
+        predict.bring(key, path)
+        content = path.read_bytes()
+        found, wanted = hashlib.md5(content, usedforsecurity=False).hexdigest(), pinned(key)
+        if found != wanted:
+            raise files.UserError(f"{key}: its model has the md5 {found}, {params.RECIPES}/dvc.lock says {wanted}; "
+                                  f"dvc checkout {params.RECIPES}/dvc.yaml:train@{key}")
+        if len(content) > MOST_BYTES:
+            raise files.UserError(f"{key}: its model has {len(content):,} bytes, at most {MOST_BYTES:,} ship with the repository")
+        with files.replacing(predict.SHIPPED) as folder:
+            folder.mkdir()
+            shutil.copy(path, folder / "model.keras")
+            scores = {name: value for name, value in metrics.items() if name.startswith("private_accuracy")}
+            files.write_json(folder / "model.json", {
+                "recipe": key, "sha256": hashlib.sha256(content).hexdigest(), "md5": found, "bytes": len(content),
+                "dataset": details["dataset"], **scores})
+            files.write_text(folder / "README.md", card(key, details, settings))
+
+
+def pinned(key):
+    """The md5 that recipes/dvc.lock gives the model of a key."""
+    stages = YAML(typ="safe").load((params.RECIPES / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return next(out["md5"] for out in stages[f"train@{key}"]["outs"] if out["path"].endswith("model.keras"))
+
+
+def card(key, details, settings):
+    """The model card, from committed results alone."""
+    parts = evaluation.parts(results.predictions(key))
+    split = evaluation.final(parts)
+    calibration = {"split": split, "error": explain.calibration_error(parts[split])}
+    if settings.train.select_on in parts:
+        chosen = explain.temperature(parts[settings.train.select_on])
+        calibration |= {"temperature": chosen, "chosen_on": settings.train.select_on,
+                        "error_cooled": explain.calibration_error(explain.cooled(parts[split], chosen))}
+    head = (f"The model that `python -m ferlab predict` takes where no other is named: recipe "
+            f"[{key}](../{params.RECIPES}/{key.partition('-s')[0]}.yaml), put here by `python -m ferlab ship {key}`. "
+            "Its sha256 stands in model.json and is checked before the file is opened.\n\n")
+    return head + explain_page.card(details, settings, calibration)
