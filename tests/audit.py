@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 TOP = Path(__file__).parent.parent
-LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-sweep.txt")
+LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-sweep.txt", "requirements-use.txt")
 
 
 def exceptions(text, today):
