@@ -348,7 +348,9 @@ def lives(tags):
     import psutil
 
     try:
-        return str(psutil.Process(int(tags["ferlab.pid"])).create_time()) == tags["ferlab.started"]
+        found = psutil.Process(int(tags["ferlab.pid"]))
+        # an orphan that ended may stay listed for ever, where the first process of a container reaps none
+        return str(found.create_time()) == tags["ferlab.started"] and found.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, KeyError):
         return False
 
