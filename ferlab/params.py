@@ -74,6 +74,7 @@ class Train(Section):
     early_stopping: Count
     reduce_on_plateau: Count
     backend: Literal["tensorflow", "jax", "torch"]
+    devices: Positive = 1  # recipes need not name it
     precision: Literal["float32", "bfloat16"]
     seed: Seed
 

@@ -23,7 +23,7 @@ def main(here):
     with lock(here.model.parent / ".lock") as mine, resume_folder(training_key) as folder:
         if not mine:
             raise files.UserError(f"{here.model}: another training is writing here; wait for it or stop it")
-        backend.start(settings.backend, settings.precision, settings.seed)
+        backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
         checkpoint = folder / "checkpoint.npz"
         if checkpoint.exists():
             print("resuming an interrupted training")

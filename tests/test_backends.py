@@ -1,15 +1,41 @@
 """The same network, weights and batch on TensorFlow and on JAX: the same loss, before and after one step of training."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from ferlab import params
+from ferlab import backend, params
+from ferlab.files import UserError
 from tests.repository import TOP
 
 # Two losses of one batch: with the given weights, and after the step that the first one caused.
+# Three epochs whose last batch is short; with a checkpoint, killed after the second and trained on.
+SPREAD = """
+import hashlib, json, sys
+from pathlib import Path
+from ferlab import backend, params, training
+from tests.synthetic import make
+changes = {"backend": "jax", "devices": int(sys.argv[1]), "batch_size": 8, "epochs": 3, "low_resolution": 0.0}
+settings = params.load().train.model_copy(update=changes)
+dataset, checkpoint = make({"angry": (9, 4, 4), "happy": (26, 10, 10)}), Path(sys.argv[2])
+dataset.faces[dataset.labels == 1] //= 3
+def fit(on_epoch=None):
+    backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
+    return training.fit(dataset, settings, checkpoint, on_epoch=on_epoch)
+class Killed(Exception): pass
+def die(row, seconds):
+    if row["epoch"] == 2: raise Killed
+if sys.argv[3:]:
+    try: fit(die)
+    except Killed: pass
+model, history, _ = fit()
+training.save(model, checkpoint.with_suffix(".keras"))
+md5 = hashlib.md5(checkpoint.with_suffix(".keras").read_bytes()).hexdigest()
+print(json.dumps([md5, history["running_loss"].tolist(), history["selection_loss"].tolist()]))
+"""
 STEP = """
 import json, sys
 from pathlib import Path
@@ -33,14 +59,38 @@ print(json.dumps([float(learner.train_on_batch(faces, targets, sample_weight=np.
 """
 
 
+def spread(devices, checkpoint, *killed):
+    two = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    return subprocess.run([sys.executable, "-c", SPREAD, str(devices), checkpoint, *killed], cwd=TOP, env=two, text=True,
+                          capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_and_resume_to_the_same_bytes(tmp_path):
+    found = {}
+    for name, devices, killed in (("one", 1, []), ("two", 2, []), ("killed", 2, ["killed"])):
+        done = spread(devices, str(tmp_path / f"{name}.npz"), *killed)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+    for losses in (1, 2):
+        assert found["two"][losses] == pytest.approx(found["one"][losses], abs=1e-5)
+    assert found["killed"] == found["two"]
+
+
+def test_devices_that_are_not_there_are_one_line(tmp_path):
+    assert "train.devices = 3: JAX sees 2 (cpu:0, cpu:1); set train.devices no higher" in spread(3, str(tmp_path / "x")).stderr
+    with pytest.raises(UserError, match="train.devices = 2: only JAX spreads a batch; set train.backend: jax"):
+        backend.start("tensorflow", devices=2)
+
+
 @pytest.mark.parametrize(("name", "optimizer"), [("small", "adamw"), ("small", "muon"), ("silva_2025", "adam")])
 def test_a_step_on_jax_is_a_step_on_tensorflow(tmp_path, name, optimizer):
     assert name in params.models()
     losses = {}
-    for backend in ("tensorflow", "jax"):
-        done = subprocess.run([sys.executable, "-c", STEP, name, optimizer, backend, str(tmp_path / "weights.npz")], cwd=TOP,
+    for other in ("tensorflow", "jax"):
+        done = subprocess.run([sys.executable, "-c", STEP, name, optimizer, other, str(tmp_path / "weights.npz")], cwd=TOP,
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
-        losses[backend] = json.loads(done.stdout.splitlines()[-1])
+        losses[other] = json.loads(done.stdout.splitlines()[-1])
     assert losses["jax"] == pytest.approx(losses["tensorflow"], abs=1e-4)
     assert losses["jax"][1] != losses["jax"][0]
