@@ -7,6 +7,7 @@
 # make ablation          what each ingredient of the speedrun buys (an hour and a half, goes on where it was broken off)
 # make doctor            what a bug report needs, and the usual troubles
 # make reset            params.yaml and the result back to the last commit, after experiments
+# make demo              a page on this machine for photos and the webcam: http://127.0.0.1:7860
 # make ui                MLflow's page over all runs;  make show: DVC's table of experiments
 
 PYTHON ?= python3
@@ -35,6 +36,9 @@ test-slow: .venv/dev
 
 lint: .venv/dev
 	@.venv/bin/ruff check .
+
+demo: .venv/core
+	@.venv/bin/python -m ferlab demo
 
 ui: .venv/core
 	@.venv/bin/python -m ferlab sync || true
@@ -82,4 +86,4 @@ commit:
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-slow lint ui show reset doctor verify bench ablation audit lock commit
+.PHONY: repro test test-slow lint demo ui show reset doctor verify bench ablation audit lock commit

@@ -1,6 +1,7 @@
 """What is not a stage: `python -m ferlab <verb>`."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def ship(arguments):
     print("pretrained/ holds it, with its card; commit it")
 
 
+def demo(arguments):
+    from ferlab import page
+
+    with contextlib.suppress(KeyboardInterrupt):
+        page.serve(arguments.host, arguments.port, arguments.model, arguments.detector)
+
+
 def verify(arguments):
     from ferlab import verify
 
@@ -126,6 +134,13 @@ def main():
     predicting.add_argument("--out", default="predictions", type=Path, metavar="FOLDER")
     predicting.add_argument("--json", action="store_true", help="predictions.json instead of predictions.csv")
     predicting.set_defaults(call=predict)
+    text = "a page on this machine: faces and their expressions in a photo or in the webcam's picture"
+    showing = verbs.add_parser("demo", help=text, description=text)
+    showing.add_argument("--port", type=int, default=7860)
+    showing.add_argument("--host", default="127.0.0.1", help="another address than this machine's own opens the page to others")
+    showing.add_argument("--model", default="", help="as of predict; the page also offers the bench's and the recipes' models")
+    showing.add_argument("--detector", help="as of predict")
+    showing.set_defaults(call=demo)
     arguments = parser.parse_args()
     try:
         arguments.call(arguments)
