@@ -85,6 +85,12 @@ def ship(arguments):
     print("pretrained/ holds it, with its card; commit it")
 
 
+def export(arguments):
+    from ferlab.export import export
+
+    export(arguments.model, arguments.format, arguments.out)
+
+
 def demo(arguments):
     from ferlab import page
 
@@ -134,6 +140,12 @@ def main():
     predicting.add_argument("--out", default="predictions", type=Path, metavar="FOLDER")
     predicting.add_argument("--json", action="store_true", help="predictions.json instead of predictions.csv")
     predicting.set_defaults(call=predict)
+    text = "write a model as ONNX, as LiteRT, or as a folder for `mlflow models serve`, and compare it with Keras"
+    exporting = verbs.add_parser("export", help=text, description=text)
+    exporting.add_argument("--model", default="", help="as of predict")
+    exporting.add_argument("--format", default="onnx", choices=("onnx", "litert", "mlflow"))
+    exporting.add_argument("--out", type=Path, metavar="PATH", help="without it: in exports/")
+    exporting.set_defaults(call=export)
     text = "a page on this machine: faces and their expressions in a photo or in the webcam's picture"
     showing = verbs.add_parser("demo", help=text, description=text)
     showing.add_argument("--port", type=int, default=7860)

@@ -56,7 +56,8 @@ class Predictor:
         found = [self.squares(picture) for picture in pictures]
         cut = [images.cut(picture, square) for picture, squares in zip(pictures, found, strict=True) for square in squares]
         given = self.probabilities(np.stack(cut)) if cut else np.zeros((0, len(self.classes)), np.float32)
-        return list(zip(found, np.split(given, np.cumsum([len(squares) for squares in found])[:-1]), strict=True))
+        ends = np.cumsum([len(squares) for squares in found])
+        return [(squares, given[end - len(squares):end]) for squares, end in zip(found, ends, strict=True)]
 
     def words(self, given):
         """["happy 93 %"], of probabilities (n, C)."""

@@ -157,6 +157,7 @@ def test_a_folder_gives_a_table_and_pictures_and_a_damaged_one_is_told(folder, t
     assert "damaged.png: " in said.err
     assert said.err.count("\n") == 1
     assert "none.webp: no face found" in said.out
+    assert predict.predict([folder / "damaged.png"], tmp_path / "nothing", str(model), "haar") == 1
     table = pd.read_csv(out / "predictions.csv")
     assert table.groupby("file").size().to_dict() == {"deeper/two.png": 2, "one.jpg": 1, "whole.bmp": 1}
     assert table["face"].tolist() == [0, 1, 0, 0]
