@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ferlab import files, params
 from ferlab.backend import fast_bfloat16
@@ -18,7 +20,8 @@ FREE_GIB = 5  # the packages and a few experiments on FER2013
 def report():
     """(lines about machine and versions, troubles as (what, fix)); looks only, changes nothing."""
     about = machine() | {name: metadata.version(name) for name in ("dvc", "mlflow")} | {"bfloat16": fast_bfloat16()}
-    checks = (commit, identity, head, settings, packages, old_lock, missing, dvc_locks, unfinished, dead_runs, real_data, disk)
+    checks = (commit, identity, head, settings, packages, old_lock, missing, dvc_locks, unfinished, dead_runs, tracking_server,
+              remote, real_data, disk)
     return [f"{name:<12}{value}" for name, value in about.items()], [trouble for check in checks for trouble in check()]
 
 
@@ -90,7 +93,7 @@ def _outs(file):
 
 
 def dead_runs():
-    if not (files.root() / "mlflow.db").exists():
+    if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http") or not (files.root() / "mlflow.db").exists():
         return
     try:
         with store() as client:
@@ -122,6 +125,64 @@ def unfinished():
         epochs = files.read_json(note)["epoch"]
         yield (f"a training stopped after {epochs} epochs, or still runs",
                f"run the same command again to go on, or give it up: rm -r {note.parent}")
+
+
+def tracking_server():
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if address.startswith("http") and not _answers(address):
+        yield (f"MLFLOW_TRACKING_URI={address}: nobody answers",
+               "start the server or unset it; no result is lost, `python -m ferlab sync` delivers them later")
+
+
+def remote():
+    """Whether DVC's default remote can be used; of S3 also the credentials and the bucket."""
+    from dvc.config import Config
+
+    found = Config.from_cwd()
+    name = found["core"].get("remote")
+    about = found["remote"].get(name, {})
+    endpoint, url = about.get("endpointurl"), str(about.get("url", ""))
+    if endpoint and not _answers(endpoint):
+        yield (f"DVC's remote {name}: nobody answers at {endpoint}",
+               f"start it, or dvc remote modify --local {name} endpointurl <address>")
+    elif url.startswith("s3://"):
+        trouble = _s3(url.removeprefix("s3://").split("/")[0], endpoint)
+        if trouble:
+            yield f"DVC's remote {name} ({url}): {trouble[0]}", trouble[1]
+
+
+def _s3(bucket, endpoint):
+    """(what, fix) of what keeps a bucket from being used, or None."""
+    try:
+        import botocore.config
+        import botocore.exceptions
+        import botocore.session
+    except ImportError:
+        return "dvc-s3 is not installed", "pip install --require-hashes -r requirements-scale.txt"
+    os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")  # asked last, and for many seconds where there is none
+    session = botocore.session.get_session()
+    if not session.get_credentials():
+        return "no credentials", "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    patience = botocore.config.Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})
+    region = session.get_config_variable("region") or "us-east-1"
+    try:
+        session.create_client("s3", region_name=region, endpoint_url=endpoint, config=patience).head_bucket(Bucket=bucket)
+    except botocore.exceptions.ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        return {"404": ("there is no such bucket", "create it, or correct the address: dvc remote modify"),
+                "403": ("access is refused", "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's rules")}.get(
+                    code, (f"answers {code or error}", "ask who runs it"))
+    except botocore.exceptions.BotoCoreError as error:
+        return " ".join(str(error).split())[:120], "check the network"
+
+
+def _answers(address):
+    parts = urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or {"https": 443}.get(parts.scheme, 80)), timeout=3):
+            return True
+    except OSError:
+        return False
 
 
 def real_data():

@@ -3,6 +3,8 @@
 Only `last_maps`, `grad_cam`, `occlusion` and `feature_maps` need a network; the rest works on a table of predictions.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 
@@ -36,9 +38,7 @@ def grad_cam(network, faces, classes):
     import cv2
     import keras
 
-    maps = last_maps(network)
-    front = keras.Model(network.input, maps)
-    rest = keras.Model(maps, network.get_layer("logits").output)
+    front, rest = _halves(network)
     values = front.predict_on_batch(faces[..., None])
     slopes = _gradient(keras, rest, np.asarray(values, np.float32), classes)
     values = np.asarray(values, np.float32)
@@ -49,6 +49,15 @@ def grad_cam(network, faces, classes):
     heat = np.maximum((weights * values).sum(axis=3), 0)
     heat = np.stack([cv2.resize(one, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for one in heat])
     return np.clip(heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-9), 0, 1)
+
+
+@functools.lru_cache(4)  # Keras keeps every model that was ever made of a network's layers
+def _halves(network):
+    """The networks from faces to the last maps, and from these to the logits."""
+    import keras
+
+    maps = last_maps(network)
+    return keras.Model(network.input, maps), keras.Model(maps, network.get_layer("logits").output)
 
 
 def _gradient(keras, rest, values, classes):

@@ -1,102 +1,23 @@
 """An MLflow server with PostgreSQL, and four writers at a time; then the server dies in the midst of a training."""
 
-import contextlib
 import functools
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
-from tests import children
-from tests.repository import answers, wait_for
+from tests import children, servers
+from tests.repository import wait_for
 
 pytestmark = pytest.mark.slow
 EPOCHS = 12
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def programs():
-    """Where PostgreSQL's programs lie; Debian keeps them off the path."""
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: float(place.parent.name), reverse=True)
-    return next((place for place in [*places, Path(shutil.which("initdb") or "/nowhere").parent]
-                 if (place / "initdb").exists()), None)
-
-
 @pytest.fixture(scope="module")
-def postgresql():
-    """The address of an empty database in a temporary cluster on loopback; PostgreSQL refuses to run as root."""
-    place = programs()
-    if not place:
-        assert os.environ.get("CI") != "true", "CI must have PostgreSQL: apt-get install postgresql"
-        pytest.skip("PostgreSQL is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="ferlab-postgresql-"))
-    other = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    if other:
-        shutil.chown(folder, other["user"])
-    port = free_port()
-
-    def call(program, *arguments):
-        subprocess.run([place / program, *arguments], cwd=folder, check=True, capture_output=True, **other)
-
-    try:
-        call("initdb", "-D", folder / "data", "-U", "ferlab", "--auth", "trust", "-E", "UTF8", "--no-sync")
-        # an empty string: no socket file, whose default folder is another user's
-        options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c fsync=off"
-        call("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-t", "300", "-o", options, "start")
-        yield f"postgresql+psycopg2://ferlab@127.0.0.1:{port}/postgres"
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-
-
-class Server:
-    """`mlflow server` on loopback, which can be killed and started again on the same address."""
-
-    def __init__(self, database, folder):
-        self.database, self.folder, self.port = database, folder, free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self):
-        command = [Path(sys.executable).parent / "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
-                   "--workers", "1", "--backend-store-uri", self.database, "--artifacts-destination", self.folder / "artifacts"]
-        self.log = open(self.folder / "log", "ab")  # noqa: SIM115 - closed in kill
-        # MLflow's jobs are not used here, and would be seven more processes
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=self.log, stderr=self.log,
-                                        start_new_session=True)
-        try:
-            wait_for(lambda: answers(self.port) or self.process.poll() is not None)
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-        except BaseException:
-            self.kill()
-            raise
-
-    def kill(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.log.close()
-        wait_for(lambda: not answers(self.port))
-
-
-@pytest.fixture(scope="module")
-def server(postgresql, tmp_path_factory):
-    made = Server(postgresql, tmp_path_factory.mktemp("server"))
-    yield made
-    made.kill()
+def server(tmp_path_factory):
+    with servers.postgresql() as database:
+        made = servers.Server(database, tmp_path_factory.mktemp("server"))
+        yield made
+        made.kill()
 
 
 @pytest.fixture(scope="module")
