@@ -12,7 +12,8 @@ import tomllib
 from pathlib import Path
 
 TOP = Path(__file__).parent.parent
-LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-sweep.txt", "requirements-use.txt")
+LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-sweep.txt", "requirements-use.txt",
+         "requirements-scale.txt")
 
 
 def exceptions(text, today):
