@@ -73,8 +73,10 @@ def write_csv(path, frame, float_format="%.6f"):
 
 
 def root():
-    """The main repository: `DVC_ROOT` in a stage (the same from temporary workspaces), else the working directory."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    """The main repository: above `DVC_ROOT` in a stage (the same from temporary workspaces), else the working directory."""
+    found = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    recipes = found.name == "recipes" and (found.parent / "stages").is_dir()  # a DVC repository of its own
+    return found.parent if recipes else found
 
 
 def alive(pid):

@@ -57,7 +57,7 @@ def write():
     """Write the pages and the figure; returns the paths of the first page and the figure."""
     found = rows()
     if not found:
-        raise files.UserError("recipes/results: no result yet; run one: dvc repro recipes/dvc.yaml:judge_anchor@majority")
+        raise files.UserError("recipes/results: no result yet; run one: dvc --cd recipes repro judge_anchor@majority")
     draw(OUT / "leaderboard.png", found)
     pages = OUT / "leaderboard"
     with files.replacing(pages) as folder:

@@ -119,11 +119,12 @@ def bring(name, path):
     if name in results.listed() or name in known:
         from dvc.api import DVCFileSystem
 
-        source = f"{params.RECIPES}/runs/{name}/model.keras" if name in results.listed() else "models/model.keras"
+        place, source = (files.root(), "models/model.keras") if name in known else (
+            files.root() / params.RECIPES, f"runs/{name}/model.keras")
         try:
-            DVCFileSystem(str(files.root()), rev=known.get(name)).get(source, str(path))
+            DVCFileSystem(str(place), rev=known.get(name)).get(source, str(path))
         except Exception as error:  # DVC raises many kinds
-            how = f"dvc exp apply {name} && dvc repro" if name in known else f"dvc repro {params.RECIPES}/dvc.yaml:predict@{name}"
+            how = f"dvc exp apply {name} && dvc repro" if name in known else f"dvc --cd {params.RECIPES} repro predict@{name}"
             reason = " ".join(str(error).split())[:100]
             raise files.UserError(f"{name}: {source} is not in DVC's cache ({reason}); {how}") from None
         return

@@ -24,7 +24,7 @@ def ship(key):
         found, wanted = hashlib.md5(content, usedforsecurity=False).hexdigest(), pinned(key)
         if found != wanted:
             raise files.UserError(f"{key}: its model has the md5 {found}, {params.RECIPES}/dvc.lock says {wanted}; "
-                                  f"dvc checkout {params.RECIPES}/dvc.yaml:train@{key}")
+                                  f"dvc --cd {params.RECIPES} checkout train@{key}")
         if len(content) > MOST_BYTES:
             raise files.UserError(f"{key}: its model has {len(content):,} bytes, at most {MOST_BYTES:,} ship with the repository")
         with files.replacing(predict.SHIPPED) as folder:

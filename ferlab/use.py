@@ -20,7 +20,7 @@ def use(recipe):
     if not hasattr(settings, "train"):
         stage = "judge_ensemble" if settings.anchor.kind == "ensemble" else "judge_anchor"
         raise UserError(f"{params.RECIPES}/{recipe}.yaml: trains no network, so it has no place on the bench; "
-                        f"dvc repro {params.RECIPES}/dvc.yaml:{stage}@{recipe} runs it")
+                        f"dvc --cd {params.RECIPES} repro {stage}@{recipe} runs it")
     if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", BENCH], capture_output=True).returncode:
         raise UserError(f"{BENCH}: has changes that are not committed; commit them, or undo them: git checkout {BENCH}")
     yaml = YAML()

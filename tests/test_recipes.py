@@ -59,7 +59,8 @@ def test_a_recipe_depends_on_the_same_code_as_the_bench(pipeline):
     bench = YAML(typ="safe").load((TOP / "dvc.yaml").read_text())["stages"]
 
     def code(stage):
-        return {dep.replace("${item.model}", "${train.model}") for dep in stage["deps"] if dep.startswith(("stages/", "ferlab/"))}
+        deps = (dep.removeprefix("../").replace("${item.model}", "${train.model}") for dep in stage["deps"])
+        return {dep for dep in deps if dep.startswith(("stages/", "ferlab/"))}
 
     stages = {name: stage.get("do", stage) for name, stage in pipeline["stages"].items()}
     for name in ("download", "eda", "balance", "train"):
