@@ -75,7 +75,7 @@ def test_what_needs_no_network_declares_its_modules_and_loads_nothing_heavy(stag
                           capture_output=True, text=True, check=True).stdout.split()
     deps = pipeline["stages"][stage]["do"]["deps"]
     for name in {name for name in told if name.split(".")[0] == "ferlab"} - set(EXEMPT):
-        assert f"{name.replace('.', '/')}.py" in deps, name
+        assert f"../{name.replace('.', '/')}.py" in deps, name
     assert not {"tensorflow", "keras", "mlflow"} & set(told)
 
 
