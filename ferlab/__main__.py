@@ -158,6 +158,10 @@ def main():
         arguments.call(arguments)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # a full disk, a folder that may not be written, a file in a folder's place
+        if not error.filename:
+            raise
+        sys.exit(f"error: {error.filename}: {(error.strerror or str(error)).lower()}")
 
 
 if __name__ == "__main__":

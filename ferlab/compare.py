@@ -91,10 +91,7 @@ def tracked(name):
     from ferlab import tracking
 
     with tracking.store() as client, tempfile.TemporaryDirectory() as temporary:
-        ids = [one.experiment_id for one in client.search_experiments()]
-        quoted = name.replace("'", "")
-        runs = client.search_runs(ids, f"attributes.run_name = '{quoted}' and tags.`ferlab.complete` = 'true'")
-        runs = runs or client.search_runs(ids, f"attributes.run_id = '{quoted}'")
+        runs = tracking.named(client, name)
         if not runs:
             return None
         folder, run_id = Path(temporary), runs[0].info.run_id

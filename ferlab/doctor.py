@@ -108,7 +108,11 @@ def dead_runs():
 
 def dvc_locks():
     """rwlock names the processes that read and write each path; dead ones are leftovers of a kill."""
-    path = files.root() / ".dvc/tmp/rwlock"
+    for path in (files.root() / ".dvc/tmp/rwlock", files.root() / params.RECIPES / ".dvc/tmp/rwlock"):
+        yield from _dvc_lock(path)
+
+
+def _dvc_lock(path):
     try:
         entries = json.loads(path.read_text() or "{}")
     except (OSError, ValueError):
@@ -136,9 +140,13 @@ def tracking_server():
 
 def remote():
     """Whether DVC's default remote can be used; of S3 also the credentials and the bucket."""
-    from dvc.config import Config
+    from dvc.config import Config, ConfigError
 
-    found = Config.from_cwd()
+    try:
+        found = Config.from_cwd()
+    except ConfigError as error:
+        yield " ".join(str(error).split())[:200], "mend .dvc/config, or git checkout .dvc/config"
+        return
     name = found["core"].get("remote")
     about = found["remote"].get(name, {})
     endpoint, url = about.get("endpointurl"), str(about.get("url", ""))
@@ -146,13 +154,13 @@ def remote():
         yield (f"DVC's remote {name}: nobody answers at {endpoint}",
                f"start it, or dvc remote modify --local {name} endpointurl <address>")
     elif url.startswith("s3://"):
-        trouble = _s3(url.removeprefix("s3://").split("/")[0], endpoint)
+        trouble = _s3(url.removeprefix("s3://").split("/")[0], about)
         if trouble:
             yield f"DVC's remote {name} ({url}): {trouble[0]}", trouble[1]
 
 
-def _s3(bucket, endpoint):
-    """(what, fix) of what keeps a bucket from being used, or None."""
+def _s3(bucket, about):
+    """(what, fix) of what keeps a bucket from being used, or None. about: DVC's configuration of the remote."""
     try:
         import botocore.config
         import botocore.exceptions
@@ -160,13 +168,16 @@ def _s3(bucket, endpoint):
     except ImportError:
         return "dvc-s3 is not installed", "pip install --require-hashes -r requirements-scale.txt"
     os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")  # asked last, and for many seconds where there is none
-    session = botocore.session.get_session()
-    if not session.get_credentials():
-        return "no credentials", "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     patience = botocore.config.Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})
-    region = session.get_config_variable("region") or "us-east-1"
     try:
-        session.create_client("s3", region_name=region, endpoint_url=endpoint, config=patience).head_bucket(Bucket=bucket)
+        session = botocore.session.Session(profile=about.get("profile"))
+        if about.get("access_key_id"):
+            session.set_credentials(about["access_key_id"], about.get("secret_access_key"), about.get("session_token"))
+        if not session.get_credentials():
+            return "no credentials", "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        region = about.get("region") or session.get_config_variable("region") or "us-east-1"
+        client = session.create_client("s3", region_name=region, endpoint_url=about.get("endpointurl"), config=patience)
+        client.head_bucket(Bucket=bucket)
     except botocore.exceptions.ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         return {"404": ("there is no such bucket", "create it, or correct the address: dvc remote modify"),
@@ -177,11 +188,11 @@ def _s3(bucket, endpoint):
 
 
 def _answers(address):
-    parts = urlsplit(address)
     try:
+        parts = urlsplit(address)
         with socket.create_connection((parts.hostname, parts.port or {"https": 443}.get(parts.scheme, 80)), timeout=3):
             return True
-    except OSError:
+    except (OSError, ValueError):  # a port that is no number
         return False
 
 
@@ -194,7 +205,7 @@ def real_data():
 def disk():
     free = shutil.disk_usage(files.root()).free / 2**30
     if free < FREE_GIB:
-        yield f"{free:.1f} GiB free on this disk", "make room, or `dvc gc -w` to drop results of old experiments"
+        yield f"{free:.1f} GiB free on this disk", "make room, or `dvc gc -w -p recipes` to drop results of old experiments"
 
 
 def _git(*arguments):

@@ -57,6 +57,8 @@ def _halves(network):
     import keras
 
     maps = last_maps(network)
+    if "logits" not in {layer.name for layer in network.layers}:
+        raise UserError("the network has no layer named logits, whose gradient shows where it looks")
     return keras.Model(network.input, maps), keras.Model(maps, network.get_layer("logits").output)
 
 

@@ -51,7 +51,7 @@ def export(model="", format="onnx", out=None):
             write(network, about, part)
             said = compare(predictor.network, network, *runtime, part)
     if format == "litert":
-        files.write_json(out.with_suffix(".json"), about)  # a .tflite has no place for names
+        files.write_json(out.with_name(f"{out.name}.json"), about)  # a .tflite has no place for names
     size = sum(file.stat().st_size for file in (out, *out.rglob("*")) if file.is_file())
     print(f"{out}: {size / 1e6:.1f} MB; classes {', '.join(about['classes'])}\n{said}")
 

@@ -36,9 +36,9 @@ class Detector:
 
     def __call__(self, image):
         scale = min(1, MOST_SIDE / max(image.shape[:2]))
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        if min(small.shape[:2]) < LEAST_FACE:
+        if min(image.shape[:2]) * scale < LEAST_FACE:
             return np.zeros((0, 3), np.int64)
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
         with self._lock:  # neither detector may be entered twice
             boxes = np.array(self._boxes(small), np.float64).reshape(-1, 4) / scale
         middle, side = boxes[:, :2] + boxes[:, 2:] / 2, FRAME[self.name] * boxes[:, 2:].mean(axis=1, keepdims=True)

@@ -13,6 +13,7 @@ from ferlab.files import UserError
 NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MOST_PIXELS = 50_000_000
+MOST_SIDE = 1024  # pixels: of a face in larger ones, every n-th row and column is enough
 
 
 def decode(content, place):
@@ -58,5 +59,7 @@ def face(image):
 def cut(image, box):
     """uint8 (48, 48): the square (x, y, side) of an array uint8 (H, W) or (H, W, 3); beyond the edge, the edge goes on."""
     x, y, side = (int(value) for value in box)
-    rows, columns = np.arange(y, y + side).clip(0, len(image) - 1), np.arange(x, x + side).clip(0, image.shape[1] - 1)
+    step = max(1, side // MOST_SIDE)  # a long, thin picture would be a huge square
+    rows = np.arange(y, y + side, step).clip(0, len(image) - 1)
+    columns = np.arange(x, x + side, step).clip(0, image.shape[1] - 1)
     return face(Image.fromarray(image[rows[:, None], columns]))

@@ -124,6 +124,8 @@ def bring(name, path):
         try:
             DVCFileSystem(str(place), rev=known.get(name)).get(source, str(path))
         except Exception as error:  # DVC raises many kinds
+            if name not in known and "train" not in params.raw_recipe(name.partition("-s")[0]):
+                raise files.UserError(f"{name}: this recipe trains no network; name another") from None
             how = f"dvc exp apply {name} && dvc repro" if name in known else f"dvc --cd {params.RECIPES} repro predict@{name}"
             reason = " ".join(str(error).split())[:100]
             raise files.UserError(f"{name}: {source} is not in DVC's cache ({reason}); {how}") from None
@@ -151,7 +153,7 @@ def predict(inputs, out=Path("predictions"), model="", detector=None, camera=Non
             if path.suffix.lower() in CLIPS:
                 failed += _clip(predictor, str(path), name, out, rows)
         if camera is not None:
-            _clip(predictor, camera, Path(f"camera-{camera}"), out, rows, seconds)
+            _clip(predictor, camera, Path(f"camera-{camera}.mp4"), out, rows, seconds)
     except KeyboardInterrupt:
         print("stopped; what was found so far is kept")
     table = _table(rows, predictor.classes)
@@ -182,17 +184,18 @@ def gather(inputs, out):
         else:
             raise files.UserError(f"{given}: not found; name photos, clips or folders of them")
         for path, name in entries:
-            if (out / name).resolve() == path.resolve():
+            if (out / _named(name)).resolve() == path.resolve():
                 raise files.UserError(f"{path}: would be replaced by its own result; choose another --out")
             free = (name.with_stem(f"{name.stem}-{number}") if number > 1 else name for number in itertools.count(1))
-            name = next(one for one in free if one not in taken)
-            taken.add(name)
+            name = next(one for one in free if _named(one) not in taken)
+            taken.add(_named(name))
             found.append((path, name))
     return found
 
 
-def _named(name, *endings):
-    """The name of a result: the first of the endings is added where the name has none of them."""
+def _named(name):
+    """The name of a result: an ending is added to what has one that is not written here."""
+    endings = (".mp4",) if name.suffix.lower() in CLIPS else (".png", ".jpg", ".jpeg")
     return name if name.suffix.lower() in endings else name.with_name(f"{name.name}{endings[0]}")
 
 
@@ -208,7 +211,7 @@ def _stills(predictor, entries, out, rows):
     for name, picture, (squares, given) in zip(names, pictures, predictor(pictures), strict=True):
         words = predictor.words(given)
         rows += [(str(name), 0, *values) for values in zip(squares.tolist(), given, strict=True)]
-        _write(out / _named(name, ".png", ".jpg", ".jpeg"), faces.draw(picture, squares, words))
+        _write(out / _named(name), faces.draw(picture, squares, words))
         print(f"{name}: {', '.join(words) or 'no face found'}")
     return len(entries) - len(pictures)
 
@@ -235,12 +238,15 @@ def _clip(predictor, source, name, out, rows, seconds=None):
         print(f"error: {said}", file=sys.stderr)
         return 1
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if isinstance(source, str) else 0
-    rate = capture.get(cv2.CAP_PROP_FPS) or 25
-    target, number, last, began = out / _named(name, ".mp4"), 0, "", time.monotonic()
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    rate = rate if 1 <= rate <= 240 else 25  # cameras and damaged files say anything
+    target, number, last, began = out / _named(name), 0, "", time.monotonic()
     bar, stopped = _progress(None, str(name), total=total if total > 0 else None), False
     with files.replacing(target) as part:
         temporary = part.with_name(f"{part.name}.mp4")  # OpenCV insists on the ending
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*"mp4v"), rate, frame.shape[1::-1])
+        if not writer.isOpened():
+            raise files.UserError(f"{name}: OpenCV cannot write a clip of {frame.shape[1]}x{frame.shape[0]} pixels here")
         try:
             while ok and (seconds is None or time.monotonic() - began < seconds):
                 picture = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from ferlab import evaluation, explain, explain_page, files, params, predict, results
+from ferlab.classes import CLASSES
 
 MOST_BYTES = 3_000_000
 
@@ -15,6 +16,8 @@ MOST_BYTES = 3_000_000
 def ship(key):
     """Replace pretrained/ by the pinned model of this key; UserError where the model at hand is another one, or too large."""
     metrics, details, _, _ = results.read(key)
+    if tuple(details["classes"]) != CLASSES:
+        raise files.UserError(f"{key}: knows {len(details['classes'])} classes; what ships must know FER2013's {len(CLASSES)}")
     recipe, _, seed = key.partition("-s")
     settings = params.load_recipe(recipe, int(seed or 0))
     with tempfile.TemporaryDirectory() as temporary:

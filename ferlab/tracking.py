@@ -75,7 +75,7 @@ class Live:
                 client.update_run(run_id, status="RUNNING")
                 for key, value in process().items():
                     client.set_tag(run_id, key, value)
-                there = _steps(client, run_id)  # equal to what comes now: trained from the same start
+                there = _steps(client, run_id)  # the same training from the same start: equal to what comes now
             while isinstance(row := self.queue.get(), dict):
                 if row["epoch"] not in there:
                     with store() as client:
@@ -190,15 +190,27 @@ def bring_model(name, path):
     import mlflow
 
     with store() as client, tempfile.TemporaryDirectory() as temporary:
-        ids, quoted = [experiment.experiment_id for experiment in client.search_experiments()], name.replace("'", "")
-        runs = client.search_runs(ids, f"attributes.run_name = '{quoted}' and tags.`ferlab.complete` = 'true'")
-        for run in runs or client.search_runs(ids, f"attributes.run_id = '{quoted}'"):
+        for run in named(client, name):
             outputs = run.outputs.model_outputs if run.outputs else []
             if outputs:
                 folder = Path(mlflow.artifacts.download_artifacts(f"models:/{outputs[0].model_id}", dst_path=temporary))
-                shutil.copy(next(folder.rglob("*.keras")), path)
-                return True
+                for found in folder.rglob("*.keras"):
+                    shutil.copy(found, path)
+                    return True
     return False
+
+
+def named(client, name):
+    """Complete runs of this name, or the run of this id. Raises UserError where the store does not answer."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        ids, quoted = [experiment.experiment_id for experiment in client.search_experiments()], name.replace("'", "")
+        runs = client.search_runs(ids, f"attributes.run_name = '{quoted}' and tags.`ferlab.complete` = 'true'")
+        return runs or client.search_runs(ids, f"attributes.run_id = '{quoted}'")
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:100]
+        raise files.UserError(f"{name}: MLflow could not be asked ({reason}); python -m ferlab doctor") from None
 
 
 def result_key(settings, model, details, metrics):
@@ -349,8 +361,8 @@ def lives(tags):
 
     try:
         found = psutil.Process(int(tags["ferlab.pid"]))
-        # an orphan that ended may stay listed for ever, where the first process of a container reaps none
-        return str(found.create_time()) == tags["ferlab.started"] and found.status() != psutil.STATUS_ZOMBIE
+        # the clock may be set meanwhile; an orphan that ended may stay listed, where the first process of a container reaps none
+        return abs(found.create_time() - float(tags["ferlab.started"])) < 5 and found.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, KeyError):
         return False
 

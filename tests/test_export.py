@@ -96,7 +96,7 @@ def test_litert_has_its_classes_beside_it(tmp_path, capsys):
     six = tuple(name for name in CLASSES if name != "disgust")
     training.save(untrained("small", "bfloat16", six), tmp_path / "six.keras")
     export.export(str(tmp_path / "six.keras"), "litert", tmp_path / "six.tflite")
-    assert json.loads((tmp_path / "six.json").read_text())["classes"] == list(six)
+    assert json.loads((tmp_path / "six.tflite.json").read_text())["classes"] == list(six)
     said = capsys.readouterr().out
     assert "LiteRT       one face" in said
     assert "the model itself computes in bfloat16" in said

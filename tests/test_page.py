@@ -231,7 +231,7 @@ def browser(astronaut, tmp_path_factory):
     """Chromium, whose camera shows the astronaut, then the same darkened, then a wall, over and over."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if not program:
-        assert os.environ.get("CI") != "true", "CI must have Chromium: apt-get install chromium"
+        assert os.environ.get("CI") != "true" or sys.platform != "linux", "CI must have Chromium: apt-get install chromium"
         pytest.skip("Chromium is not installed")
     from playwright.sync_api import sync_playwright
 

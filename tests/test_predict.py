@@ -111,6 +111,12 @@ def test_a_square_beyond_the_edge_repeats_the_edge():
     assert (images.cut(picture[..., 0], (0, 0, 80)) == images.cut(picture, (0, 0, 80))).all()
 
 
+def test_a_long_thin_picture_is_no_huge_square(model):
+    long = np.zeros((2, 400_000, 3), np.uint8)
+    assert images.cut(long, predict.whole(long)[0]).shape == (48, 48)
+    assert faces.Detector("haar")(np.zeros((10, 50_000, 3), np.uint8)).shape == (0, 3)
+
+
 # ---- finding --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", faces.DETECTORS)
@@ -179,6 +185,10 @@ def test_equal_names_do_not_replace_each_other_and_no_original_is_replaced(folde
     names = [str(name) for _, name in found]
     assert names[:2] == ["one.jpg", "one-2.jpg"]
     assert len(set(names)) == len(names) == 6
+    for name in ("a.webp", "a.webp.png", "b.jpg"):
+        (folder / name).write_bytes(b"")
+    written = [predict._named(name) for _, name in predict.gather([folder], tmp_path / "out")]
+    assert len(set(written)) == len(written) == 7
     with pytest.raises(UserError, match=r"one.jpg: would be replaced by its own result; choose another --out"):
         predict.gather([folder / "one.jpg"], folder)
     with pytest.raises(UserError, match="nowhere.jpg: not found"):
@@ -233,7 +243,7 @@ def test_a_camera_is_watched_until_it_is_stopped_and_one_that_is_not_there_is_on
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera())
     assert predict.predict([], tmp_path / "out", str(model), "haar", camera=0) == 0
     said = capsys.readouterr().out
-    assert "camera-0: 3 frames, 3 faces" in said
+    assert "camera-0.mp4: 3 frames, 3 faces" in said
     assert "stopped; what was found so far is kept" in said
     assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 3
     assert (tmp_path / "out/camera-0.mp4").exists()
@@ -246,6 +256,8 @@ def test_a_model_with_other_classes_or_an_unknown_name_is_one_line(tmp_path, mod
         predict.Predictor(str(tmp_path / "four.keras"), "none")
     training.save(models.build("small", 6, 0.0), tmp_path / "six.keras")
     assert predict.Predictor(str(tmp_path / "six.keras"), "none").classes == tuple(n for n in CLASSES if n != "disgust")
+    with pytest.raises(UserError, match="majority: this recipe trains no network"):
+        predict.Predictor("majority", "none")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with pytest.raises(UserError, match="never: no model file, recipe, DVC experiment or MLflow run; known: bench"):
         predict.Predictor("never", "none")
