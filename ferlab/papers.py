@@ -52,7 +52,7 @@ def rows():
         for key in keys:
             _, details, _, run = results.read(key)
             claims = []
-            for split, score, value in CLAIMS.get(recipe, []):
+            for split, score, value in CLAIMS.get(recipe, []) if key == recipe else []:  # further seeds are no further evidence
                 measured = details["splits"][split]
                 interval = (measured["accuracy_low"], measured["accuracy_high"]) if score == "accuracy" else (None, None)
                 claims.append((split, score, value, measured[score], *interval, verdict(measured[score], value, *interval)))
@@ -100,7 +100,7 @@ def text(found):
             lines += [f"| {row['recipe']} | {split} | {score.replace('_', ', ')} | {100 * value:.2f} % | | not run yet |"
                       for split, score, value in CLAIMS.get(row["recipe"], [])]
     for row in found:
-        if row["key"] and row["recipe"] in BY_CLASS:
+        if row["key"] == row["recipe"] and row["recipe"] in BY_CLASS:
             split, score, published = BY_CLASS[row["recipe"]]
             measured = row["details"]["splits"][split]["per_class"]
             lines += ["", f"## {row['key']}: {score} by class ({split})", "", "| class | published | measured |", "|---|---|---|",
@@ -148,12 +148,16 @@ def _cell(scores, interval=True):
 
 def _figure(path, found):
     """Measured accuracy with its interval (dots) and the published one (rings), for the split that the text reports."""
-    with figure(path, 8, 1.2 + 0.42 * len(found)) as (_, axes):
+    seeds, found = [row for row in found if row["key"] != row["recipe"]], [row for row in found if row["key"] == row["recipe"]]
+    with figure(path, 8, 1.4 + 0.42 * len(found)) as (_, axes):
         for place, row in enumerate(found):
             split = CLAIMS[row["recipe"]][0][0] if row["recipe"] in CLAIMS else "private"
             scores = row["details"]["splits"][split]
             spread = np.array([[scores["accuracy"] - scores["accuracy_low"]], [scores["accuracy_high"] - scores["accuracy"]]])
             axes.errorbar(scores["accuracy"], place, xerr=spread, fmt="o", color=INK, capsize=3, label="measured, 95 % interval")
+            others = [seed["details"]["splits"][split]["accuracy"] for seed in seeds if seed["recipe"] == row["recipe"]]
+            if others:
+                axes.plot(others, [place] * len(others), "|", color=MUTED, markersize=14, label="other seeds")
             if row["recipe"] in CLAIMS:
                 axes.plot(CLAIMS[row["recipe"]][0][2], place, "o", markerfacecolor="none", markeredgecolor=ACCENT, markersize=11,
                           label="published")
@@ -165,4 +169,4 @@ def _figure(path, found):
         axes.set(title="Accuracy on FER2013", xlim=(0, 1))
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
-        axes.legend(unique.values(), unique.keys(), frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=3)
+        axes.legend(unique.values(), unique.keys(), frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=4)

@@ -237,6 +237,7 @@ def test_the_verdict_on_a_claim(measured, published, low, high, word):
 def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(monkeypatch, tmp_path):
     monkeypatch.chdir(TOP)
     page = papers.text(papers.rows())
+    assert page == (TOP / "reports/papers.md").read_text(), "python -m ferlab papers writes it anew"
     assert all(f"| {name}" in page for name in NAMES)
     for key in results.listed():
         _, details, _, run = results.read(key)
