@@ -77,7 +77,7 @@ def _picture(text, number):
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise files.UserError(f"image {number}: not base64; send the file as `base64 <file> | tr -d '\\n'` gives it") from None
+        raise files.UserError(f"image {number}: not base64 in one line, without breaks; encode the file anew") from None
     return np.asarray(images.decode(content, f"image {number}").convert("RGB"))
 
 

@@ -111,7 +111,7 @@ def test_no_search_where_none_is_wanted_and_no_face_where_none_is(port, astronau
 @pytest.mark.parametrize("sent, detector, said", [
     ("text", "haar", "image 2: not an image; replace or remove it"),
     ("damaged", "haar", "image 2: damaged image; replace or remove it"),
-    ("%%%", "haar", "image 2: not base64; send the file as `base64 -w0 <file>` gives it"),
+    ("%%%", "haar", "image 2: not base64 in one line, without breaks; encode the file anew"),
     ("", "haar", "image 2: is empty (0 bytes)"),
     ("fine", "magic", "detector 'magic': unknown; choose haar or mtcnn")])
 def test_a_bad_request_is_answered_with_status_400_and_one_line(port, astronaut, sent, detector, said):
