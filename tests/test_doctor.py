@@ -53,11 +53,21 @@ def test_a_detached_head_is_found(repository):
 
 
 def test_a_lock_of_a_dead_process_is_found(repository):
-    lock = repository.path / ".dvc/tmp/rwlock"
-    lock.parent.mkdir(exist_ok=True)
-    lock.write_text(json.dumps({"data/raw": {"write": {"pid": 2**22 + 1, "cmd": "dvc repro"}}}))
-    assert "held by processes that have ended" in troubles(repository)
-    lock.unlink()
+    for folder in (".dvc/tmp", "recipes/.dvc/tmp"):
+        lock = repository.path / folder / "rwlock"
+        lock.parent.mkdir(exist_ok=True, parents=True)
+        lock.write_text(json.dumps({"data/raw": {"write": {"pid": 2**22 + 1, "cmd": "dvc repro"}}}))
+        assert "held by processes that have ended" in troubles(repository)
+        lock.unlink()
+
+
+def test_servers_and_remotes_that_cannot_be_used_are_found(repository):
+    address = "http://127.0.0.1:abc"
+    assert f"MLFLOW_TRACKING_URI={address}: nobody answers" in troubles(repository, MLFLOW_TRACKING_URI=address)
+    remote = "['remote \"group\"']\n    url = s3://data/dvc\n"
+    found = troubles_with(repository, ".dvc/config", "[core]\n", f"{remote}[core]\n    remote = group\n")
+    assert "DVC's remote group (s3://data/dvc): no credentials" in found
+    assert "config" in troubles_with(repository, ".dvc/config", "[core]", "[core")
 
 
 def test_an_unfinished_training_and_missing_data_are_found(repository):
