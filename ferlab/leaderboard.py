@@ -104,7 +104,10 @@ def draw(path, found):
             colour = ACCENT if row["key"].startswith(("speedrun", "champion")) else INK
             axes.errorbar(row["seconds"], row["accuracy"], yerr=spread, fmt="o", color=colour, markersize=5, linewidth=1)
             if "-s" not in row["key"]:
-                axes.annotate(row["key"], (row["seconds"], row["accuracy"]), (6, 4), textcoords="offset points", fontsize=8)
+                near = [other for other in timed if abs(other["accuracy"] - row["accuracy"]) < 0.02]
+                crowded = any(1.05 < other["seconds"] / row["seconds"] < 2 for other in near)  # stands where the name would
+                axes.annotate(row["key"], (row["seconds"], row["accuracy"]), (6, -14 if crowded else 4), fontsize=8,
+                              textcoords="offset points")
             if row["published"]:
                 axes.plot(row["seconds"], row["published"][2], "o", markerfacecolor="none", markeredgecolor=ACCENT, markersize=9)
         axes.axhspan(0.6, 0.7, color=MUTED, alpha=0.12)
