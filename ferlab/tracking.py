@@ -1,4 +1,4 @@
-"""MLflow as a projection of files: every call to it is here, and none of them can stop or slow a training.
+"""MLflow as a projection of files: every call that records a run is here, and none of them can stop or slow a training.
 
 A run's truth is what the stages wrote. `Live` shows epochs while they happen, as best effort; `project` makes or completes
 the run of one finished result; `sync` does so for the workspace and every DVC experiment that lacks one.
