@@ -130,7 +130,7 @@ def learned_once(monkeypatch):
     """Training learns in its first call; the next ones repeat what it writes: TensorFlow needs seconds to start."""
     real, kept = training.fit, []
 
-    def fit(dataset, settings, checkpoint, on_step, on_epoch):
+    def fit(dataset, settings, checkpoint, on_step, on_epoch, on_uneven):
         if not kept:
             kept.append(real(dataset, settings))
         model, history, seconds = kept[0]
