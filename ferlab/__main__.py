@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -53,9 +54,38 @@ def sweep(arguments):
     from ferlab import sweep
 
     try:
-        sweep.sweep(arguments.file)
+        sweep.sweep(arguments.file, cluster=_cluster(arguments) if arguments.engine == "ray" else None)
     except KeyboardInterrupt:
         sys.exit("stopped; the finished epochs are kept: the same command goes on from there")
+
+
+def run_recipes(arguments):
+    from ferlab.run_recipes import run
+
+    if failed := run(arguments.key, arguments.engine, _cluster(arguments)):
+        sys.exit(f"failed: {' '.join(failed)}")
+
+
+def _cluster(arguments):
+    """A function that connects to the cluster that the command line names; checkpoints go into its folder, or --storage."""
+    from ferlab.cluster import Cluster
+
+    return lambda folder: Cluster(arguments.address, arguments.threads, arguments.nodes, arguments.storage or folder)
+
+
+def _add_engine(verb, threads):
+    verb.add_argument("--engine", default="local", choices=("local", "ray"), help="ray: trainings side by side, on a cluster or "
+                      "on this machine's cores (needs requirements-scale.txt)")
+    verb.add_argument("--address", default="local", help="of Ray: local, auto, or <host>:<port> of the head node")
+    verb.add_argument("--threads", default=threads, type=_count, help="processor threads of each training")
+    verb.add_argument("--nodes", default=1, type=_count, help="how many nodes must have joined")
+    verb.add_argument("--storage", help="for checkpoints: a folder or address (s3://...) that every node reaches")
+
+
+def _count(text):
+    if not text.isdecimal() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1")
+    return int(text)
 
 
 def doctor(arguments):
@@ -124,7 +154,13 @@ def main():
     text = "search the ranges that sweep.yaml declares, around params.yaml, on the bench's data (needs requirements-sweep.txt)"
     sweeping = verbs.add_parser("sweep", help=text, description=text)
     sweeping.add_argument("file", nargs="?", default="sweep.yaml", type=Path)
+    _add_engine(sweeping, 1)
     sweeping.set_defaults(call=sweep)
+    text = "train and judge what is stale of some recipes: as `dvc --cd recipes repro` does, or side by side on a Ray cluster"
+    running = verbs.add_parser("run-recipes", help=text, description=text)
+    running.add_argument("key", nargs="+", help="of recipes/dvc.yaml: a recipe, or <recipe>-s<seed>")
+    _add_engine(running, os.cpu_count())
+    running.set_defaults(call=run_recipes)
     text = "put a recipe's model into pretrained/, with its card: what predict takes where no other is named"
     shipping = verbs.add_parser("ship", help=text, description=text)
     shipping.add_argument("key", help="of a recipe with a result")

@@ -1,11 +1,13 @@
 """`python -m ferlab sweep`: a search over declared ranges of the train section, by Optuna, on the bench's data.
 
 Each trial is a training with its own MLflow run; hopeless ones are pruned after half of their epochs. A broken-off sweep goes
-on with the same command: finished trials stand in .ferlab/sweeps, and the one that was running resumes from its checkpoint.
+on with the same command: finished trials stand in .ferlab/sweeps, and those that were running resume from their checkpoints.
+Optuna chooses, always here; the trials are trained here in turn, or where Ray places them (ferlab/cluster.py).
 """
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,8 +59,12 @@ def load(path):
     return found
 
 
-def sweep(path=Path("sweep.yaml"), report=print):
-    """Run what is missing of the sweep and write reports/sweep.md; returns the Optuna study."""
+def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
+    """Run what is missing of the sweep and write reports/sweep.md; returns the Optuna study.
+
+    cluster: a function that connects to a ferlab.cluster.Cluster, given the folder for checkpoints; without it all trials are
+    trained here, one after the other.
+    """
     try:
         import optuna
     except ImportError:
@@ -72,27 +78,10 @@ def sweep(path=Path("sweep.yaml"), report=print):
                                       sort_keys=True).encode()).hexdigest()[:12]
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.db'}", study_name=f"{wanted.name}-{fixed}", direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=wanted.seed), load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=wanted.seed, constant_liar=bool(cluster)), load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=settings.epochs // 2))
     _bury(optuna, study)
-
-    def objective(trial):
-        for name, value in tracking.process().items():
-            trial.set_user_attr(name, value)
-        chosen = settings.model_copy(update={key.partition(".")[2]: _suggest(trial, key, ends)
-                                             for key, ends in wanted.ranges.items()})
-        return _train(optuna, trial, chosen, dataset, folder, f"sweep-{study.study_name}-{trial.number}")
-
-    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    while (count := len(study.get_trials(deepcopy=False, states=done))) < wanted.trials:
-        try:
-            study.optimize(objective, n_trials=1)
-        except KeyboardInterrupt:
-            study.enqueue_trial(study.trials[-1].params)
-            raise
-        last = study.trials[-1]
-        told = f"{100 * last.value:.2f} %" if last.state == done[0] else f"pruned after {len(last.intermediate_values)} epochs"
-        report(f"trial {count + 1}/{wanted.trials}: {told} of {settings.select_on}  {_words(last.params)}")
+    (_on_cluster if cluster else _here)(optuna, study, wanted, settings, dataset, folder, report, cluster)
     files.write_text(PAGE, text(study, dataset.name, settings))
     best = " ".join(f"-S {key}={value:g}" if isinstance(value, float) else f"-S {key}={value}"
                     for key, value in study.best_params.items())
@@ -100,50 +89,134 @@ def sweep(path=Path("sweep.yaml"), report=print):
     return study
 
 
+class _Trial:
+    """A trial while it is trained: asked from Optuna, its epochs told to Optuna and MLflow."""
+
+    def __init__(self, study, wanted, settings, dataset, folder):
+        self.study, self.asked = study, study.ask()
+        for name, value in tracking.process().items():
+            self.asked.set_user_attr(name, value)
+        self.chosen = settings.model_copy(update={key.partition(".")[2]: _suggest(self.asked, key, ends)
+                                                  for key, ends in wanted.ranges.items()})
+        # the checkpoint is found again by what is trained
+        self.key = hashlib.sha256((self.chosen.model_dump_json() + dataset.digest).encode()).hexdigest()[:16]
+        self.note = folder / f"{self.key}.json"
+        values = params.raw() | {"train": self.chosen.model_dump()}
+        self.live = tracking.Live(values, dataset.name, self.key, self.note, f"sweep-{study.study_name}-{self.asked.number}")
+        self.epochs = 0
+
+    def epoch(self, row):
+        """Whether Optuna gives up this trial."""
+        self.live.epoch(row)
+        self.epochs = row["epoch"]
+        self.asked.report(row["selection_accuracy"], row["epoch"])
+        return self.asked.should_prune()
+
+    def end(self, status, state, value=None):
+        self.live.close(status)
+        self.note.unlink(missing_ok=True)
+        self.study.tell(self.asked, value, state)
+
+    def again(self, state):
+        """Broken off: to be tried again first."""
+        self.end("KILLED", state)
+        self.study.enqueue_trial(self.asked.params)
+
+    def line(self, wanted, done, told):
+        return f"trial {done}/{wanted.trials}: {told}  {_words(self.asked.params)}"
+
+
+def _done(optuna, study):
+    return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)))
+
+
+def _here(optuna, study, wanted, settings, dataset, folder, report, _):
+    from ferlab import backend, training
+
+    states = optuna.trial.TrialState
+    while _done(optuna, study) < wanted.trials:
+        trial = _Trial(study, wanted, settings, dataset, folder)
+        backend.start(trial.chosen.backend, trial.chosen.precision, trial.chosen.seed)
+        checkpoint = folder / f"{trial.key}.npz"
+        shown = progress.Progress(settings.epochs, settings.select_on,
+                                  [training.side_of(trial.chosen, epoch) ** 2 for epoch in range(trial.chosen.epochs)])
+
+        def epoch(row, seconds, trial=trial):
+            if trial.epoch(row):
+                raise optuna.TrialPruned
+
+        try:
+            _, history, _ = training.fit(dataset, trial.chosen, checkpoint, shown.step, epoch)
+        except optuna.TrialPruned:
+            trial.end("KILLED", states.PRUNED)
+            told = f"pruned after {trial.epochs} epochs"
+        except KeyboardInterrupt:
+            trial.again(states.FAIL)
+            raise
+        except Exception:
+            trial.end("FAILED", states.FAIL)
+            raise
+        else:
+            trial.end("FINISHED", states.COMPLETE, float(history["selection_accuracy"].max()))
+            told = f"{100 * history['selection_accuracy'].max():.2f} % of {settings.select_on}"
+        finally:
+            shown.close()
+        checkpoint.unlink(missing_ok=True)
+        report(trial.line(wanted, _done(optuna, study), told))
+
+
+def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connect):
+    from tqdm import tqdm
+
+    states, running = optuna.trial.TrialState, {}
+    cluster = connect(folder)
+    shared = cluster.share(dataset)
+    bar = tqdm(total=wanted.trials, unit="trial", initial=_done(optuna, study), disable=not sys.stderr.isatty(), leave=False)
+    try:
+        while running or _done(optuna, study) < wanted.trials:
+            while len(running) < cluster.slots() and _done(optuna, study) + len(running) < wanted.trials:
+                trial = _Trial(study, wanted, settings, dataset, folder)
+                name = trial.key if trial.key not in running else f"{trial.key}-{trial.asked.number}"
+                running[name] = trial
+                cluster.start(name, shared, trial.chosen)
+            for name, kind, what in cluster.news():
+                trial = running[name]
+                if kind == "epoch":
+                    if trial.epoch(what[0]):
+                        cluster.stop(name)
+                    continue
+                if kind in ("uneven", "unsaved"):
+                    if what:
+                        bar.write(what)
+                    continue
+                del running[name]
+                if kind == "failed":
+                    trial.end("FAILED", states.FAIL)
+                    raise what if isinstance(what, files.UserError) else files.UserError(f"trial {trial.asked.number}: {what}")
+                if kind == "done":
+                    value = float(what["history"]["selection_accuracy"].max())
+                    trial.asked.set_user_attr("model", hashlib.sha256(what["model"]).hexdigest())
+                    trial.end("FINISHED", states.COMPLETE, value)
+                    told = f"{100 * value:.2f} % of {settings.select_on}, {progress.duration(sum(what['seconds']))}"
+                else:
+                    trial.end("KILLED", states.PRUNED)
+                    told = f"pruned after {trial.epochs} epochs"
+                cluster.forget(name)
+                bar.update()
+                bar.clear()
+                report(trial.line(wanted, _done(optuna, study), told))
+    finally:
+        bar.close()
+        cluster.close()
+        for trial in running.values():
+            trial.again(states.FAIL)
+
+
 def _suggest(trial, key, ends):
     if isinstance(ends, list):
         return trial.suggest_categorical(key, ends)
     whole = params.Train.model_fields[key.partition(".")[2]].annotation is int
     return (trial.suggest_int if whole else trial.suggest_float)(key, ends.low, ends.high, log=ends.log)
-
-
-def _train(optuna, trial, chosen, dataset, folder, name):
-    """The best accuracy on the selection split; raises TrialPruned. The checkpoint is found again by what is trained."""
-    from ferlab import backend, training
-
-    backend.start(chosen.backend, chosen.precision, chosen.seed)
-    key = hashlib.sha256((chosen.model_dump_json() + dataset.digest).encode()).hexdigest()[:16]
-    checkpoint, note = folder / f"{key}.npz", folder / f"{key}.json"
-    values = params.raw() | {"train": chosen.model_dump()}
-    live = tracking.Live(values, dataset.name, key, note, name)
-    costs = [training.side_of(chosen, epoch) ** 2 for epoch in range(chosen.epochs)]
-    shown = progress.Progress(chosen.epochs, chosen.select_on, costs)
-    best = 0.0
-
-    def epoch(row, seconds):
-        nonlocal best
-        live.epoch(row)
-        best = max(best, row["selection_accuracy"])
-        trial.report(row["selection_accuracy"], row["epoch"])
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
-    try:
-        _, history, _ = training.fit(dataset, chosen, checkpoint, shown.step, epoch)
-        live.close("FINISHED")
-    except optuna.TrialPruned:
-        live.close("KILLED")
-        _forget(checkpoint, note)
-        raise
-    finally:
-        shown.close()
-    _forget(checkpoint, note)
-    return float(history["selection_accuracy"].max())
-
-
-def _forget(*paths):
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def _bury(optuna, study):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ferlab import augment, models
+from ferlab import augment, backend, models
 from ferlab.dataset import SIZE
 from ferlab.files import UserError, replacing
 
@@ -93,6 +93,8 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None, on_uneven
              "since_loss": 0, "since_rate": 0}
     averaged = learner.get_weights() if params.averaging else []
     best = []
+    if checkpoint:
+        backend.agree(Path(checkpoint))
     if checkpoint and Path(checkpoint).exists():
         state, weights, slots, averaged, best = _restore(checkpoint)
         learner, optimizer = _compiled(keras, judge, params, side_of(params, state["epoch"] - 1))
@@ -114,7 +116,7 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None, on_uneven
         for step, (faces, targets, weights) in enumerate(batches(train, params, epoch)):
             done = epoch * steps_per_epoch + step
             optimizer.learning_rate = state["scale"] * rate(done, params.epochs * steps_per_epoch, params)
-            logs = learner.train_on_batch(faces, targets, sample_weight=weights, return_dict=True)
+            logs = backend.step(learner, faces, targets, weights)
             sums += len(faces) * np.array([logs["loss"], logs["accuracy"]], np.float64)
             if params.averaging:
                 momentum = min(params.averaging, (1 + done) / (10 + done))  # the first steps must not weigh for long
@@ -215,7 +217,7 @@ def _repeats(learner, optimizer, batch, seed, epoch, times=4):
     weights, slots, seen = learner.get_weights(), [np.array(v) for v in optimizer.variables], set()
     for _ in range(times):
         _seed_dropout(learner, seed, epoch)
-        learner.train_on_batch(batch[0], batch[1], sample_weight=batch[2])
+        backend.step(learner, *batch)
         after = [*learner.get_weights(), *map(np.asarray, optimizer.variables)]
         seen.add(hashlib.sha256(b"".join(value.tobytes() for value in after)).digest())
         _put(learner, weights, optimizer, slots)

@@ -1,6 +1,7 @@
 """train: data/balanced -> models/model.keras, models/history.csv. Section `train`.
 
-The resume state and the run's seconds are no outputs: they stand under .ferlab in the main repository.
+The resume state and the run's seconds are no outputs: they stand under .ferlab in the main repository. With FERLAB_RAY the
+training itself happens on a Ray cluster (ferlab/cluster.py); all else stays here.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from ferlab import backend, files, progress, tracking, training
+from ferlab import backend, cluster, files, progress, tracking, training
 from ferlab.dataset import Dataset
 from stages import run
 
@@ -23,20 +24,25 @@ def main(here):
     with lock(here.model.parent / ".lock") as mine, resume_folder(training_key) as folder:
         if not mine:
             raise files.UserError(f"{here.model}: another training is writing here; wait for it or stop it")
-        backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
+        far = bool(os.environ.get("FERLAB_RAY"))
+        if not far:
+            backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
         checkpoint = folder / "checkpoint.npz"
         if checkpoint.exists():
             print("resuming an interrupted training")
-        elif settings.precision == "float32" and backend.fast_bfloat16():
+        elif not far and settings.precision == "float32" and backend.fast_bfloat16():
             print("this processor has bfloat16: train.precision=bfloat16 is 1.5 to 2 times faster")
         live = tracking.Live(here.values(), dataset.name, training_key, folder / "live.json", here.name)
         costs = [training.side_of(settings, epoch) ** 2 for epoch in range(settings.epochs)]
         shown = progress.Progress(settings.epochs, settings.select_on, costs)
         parent = os.getppid()
 
-        def step(*position):
+        def watch():
             if "DVC_STAGE" in os.environ and os.getppid() != parent:
                 raise files.UserError("dvc has ended, so this training stops; the finished epochs are kept: run dvc again")
+
+        def step(*position):
+            watch()
             shown.step(*position)
 
         def epoch(row, seconds):
@@ -48,7 +54,11 @@ def main(here):
                   "the last bit, so the same training again only comes near; smaller batches may repeat")
 
         try:
-            model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch, uneven)
+            if far:
+                done = cluster.fit(dataset, settings, checkpoint, epoch, uneven, watch)
+            else:
+                model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch, uneven)
+                done = {"history": history, "seconds": seconds, "parameters": model.count_params(), "machine": tracking.machine()}
         except KeyboardInterrupt:
             shown.close()
             live.close("KILLED")
@@ -58,10 +68,15 @@ def main(here):
             live.close("FAILED")
             raise
         shown.close()
-        training.save(model, here.model)
-        files.write_csv(here.history, history, "%.8g")
+        if far:
+            with files.replacing(here.model) as part:
+                part.write_bytes(done["model"])
+        else:
+            training.save(model, here.model)
+        files.write_csv(here.history, done["history"], "%.8g")
         live.close()
-        tracking.write_run(here.model, live.record(dataset.name, model.count_params(), seconds))
+        record = live.record(dataset.name, done["parameters"], done["seconds"])
+        tracking.write_run(here.model, record | {"machine": done["machine"]})
         # the checkpoint last: killed in between, the next call finds the training finished
         (folder / "live.json").unlink(missing_ok=True)
         checkpoint.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import pytest
 from ferlab import backend, params
 from ferlab.files import UserError
 from tests.repository import TOP
+from tests.servers import free_port
 
 # Two losses of one batch: with the given weights, and after the step that the first one caused.
 # Three epochs whose last batch is short; with a checkpoint, killed after the second and trained on.
@@ -65,6 +66,18 @@ def spread(devices, checkpoint, *killed):
                           capture_output=True)
 
 
+def together(folder, *killed):
+    """What two processes with a device each print, which train together; the second one's checkpoint lies elsewhere."""
+    port, processes = free_port(), []
+    for index in range(2):
+        environment = os.environ | {"FERLAB_PROCESSES": f"127.0.0.1:{port},2,{index}"}
+        processes.append(subprocess.Popen([sys.executable, "-c", SPREAD, "2", str(folder / f"{index}.npz"), *killed], cwd=TOP,
+                                          env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    told = [process.communicate(timeout=900) for process in processes]
+    assert all(not process.returncode for process in processes), told[0][1][-2000:] + told[1][1][-2000:]
+    return [json.loads(out.splitlines()[-1]) for out, _ in told]
+
+
 @pytest.mark.slow
 def test_two_devices_train_as_one_and_resume_to_the_same_bytes(tmp_path):
     found = {}
@@ -75,6 +88,26 @@ def test_two_devices_train_as_one_and_resume_to_the_same_bytes(tmp_path):
     for losses in (1, 2):
         assert found["two"][losses] == pytest.approx(found["one"][losses], abs=1e-5)
     assert found["killed"] == found["two"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_resume_to_the_same_bytes(tmp_path):
+    done = spread(1, str(tmp_path / "one.npz"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, (first, second) = json.loads(done.stdout.splitlines()[-1]), together(tmp_path)
+    assert first == second
+    for losses in (1, 2):
+        assert first[losses] == pytest.approx(one[losses], abs=1e-5)
+    for index in range(2):
+        (tmp_path / f"{index}.npz").unlink()
+    assert together(tmp_path, "killed") == [first, first]
+
+
+def test_processes_that_are_not_told_rightly_are_one_line(monkeypatch):
+    for wrong in ("here", "127.0.0.1:1,2", "127.0.0.1:1,2,2", "127.0.0.1:1,two,0"):
+        monkeypatch.setenv("FERLAB_PROCESSES", wrong)
+        with pytest.raises(UserError, match="must be <host>:<port>,<processes>,<this one, from 0>"):
+            backend._join()
 
 
 def test_devices_that_are_not_there_are_one_line(tmp_path):

@@ -14,6 +14,7 @@ ORDER = ["download", "eda", "balance", "train", "evaluate", "explain"]
 # ferlab modules that a stage may import without declaring them, since they cannot change an output:
 EXEMPT = {
     "ferlab": "the package's docstring and version",
+    "ferlab.cluster": "sends the same training elsewhere, and only with FERLAB_RAY",
     "ferlab.params": "checks values; the values themselves are declared as params",
     "ferlab.progress": "what is shown while training",
     "ferlab.results": "reads and writes what the recipes commit; on the bench only for MLflow",
