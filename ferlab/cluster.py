@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ferlab import files, tracking
 
-PATIENCE = 8  # seconds that a server, a node or a storage may take to answer
+PATIENCE, JOINING = 8, 4  # seconds that a server or a storage may take to answer, and that a node may be late
 
 
 class Cluster:
@@ -59,10 +59,10 @@ class Cluster:
         self.running, self.told, self.versions = {}, {}, _versions()
 
     def _gather(self, nodes):
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + JOINING
         while len(there := [node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]]) < nodes:
             if time.monotonic() > until:
-                raise files.UserError(f"--nodes {nodes}: {len(there)} joined within {PATIENCE} seconds; look at `ray status`, "
+                raise files.UserError(f"--nodes {nodes}: {len(there)} joined within {JOINING} seconds; look at `ray status`, "
                                       "or ask for fewer")
             time.sleep(0.2)
         if max(there) < self.threads:

@@ -8,6 +8,7 @@ Optuna chooses, always here; the trials are trained here in turn, or where Ray p
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,8 +97,8 @@ class _Trial:
         self.study, self.asked = study, study.ask()
         for name, value in tracking.process().items():
             self.asked.set_user_attr(name, value)
-        self.chosen = settings.model_copy(update={key.partition(".")[2]: _suggest(self.asked, key, ends)
-                                                  for key, ends in wanted.ranges.items()})
+        changes = {key.partition(".")[2]: _suggest(self.asked, key, ends) for key, ends in wanted.ranges.items()}
+        self.chosen = params.Train.model_validate(settings.model_dump() | changes)  # a 10 of the file becomes 10.0
         # the checkpoint is found again by what is trained
         self.key = hashlib.sha256((self.chosen.model_dump_json() + dataset.digest).encode()).hexdigest()[:16]
         self.note = folder / f"{self.key}.json"
@@ -112,14 +113,14 @@ class _Trial:
         self.asked.report(row["selection_accuracy"], row["epoch"])
         return self.asked.should_prune()
 
-    def end(self, status, state, value=None):
-        self.live.close(status)
+    def end(self, status, state, value=None, wait=8):
+        self.live.close(status, wait)
         self.note.unlink(missing_ok=True)
         self.study.tell(self.asked, value, state)
 
-    def again(self, state):
+    def again(self, state, wait=8):
         """Broken off: to be tried again first."""
-        self.end("KILLED", state)
+        self.end("KILLED", state, wait=wait)
         self.study.enqueue_trial(self.asked.params)
 
     def line(self, wanted, done, told):
@@ -168,7 +169,7 @@ def _here(optuna, study, wanted, settings, dataset, folder, report, _):
 def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connect):
     from tqdm import tqdm
 
-    states, running = optuna.trial.TrialState, {}
+    states, running, ended = optuna.trial.TrialState, {}, []
     cluster = connect(folder)
     shared = cluster.share(dataset)
     bar = tqdm(total=wanted.trials, unit="trial", initial=_done(optuna, study), disable=not sys.stderr.isatty(), leave=False)
@@ -189,17 +190,17 @@ def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connec
                     if what:
                         bar.write(what)
                     continue
-                del running[name]
+                ended.append(running.pop(name))
                 if kind == "failed":
-                    trial.end("FAILED", states.FAIL)
+                    trial.end("FAILED", states.FAIL, wait=0)
                     raise what if isinstance(what, files.UserError) else files.UserError(f"trial {trial.asked.number}: {what}")
                 if kind == "done":
                     value = float(what["history"]["selection_accuracy"].max())
                     trial.asked.set_user_attr("model", hashlib.sha256(what["model"]).hexdigest())
-                    trial.end("FINISHED", states.COMPLETE, value)
+                    trial.end("FINISHED", states.COMPLETE, value, wait=0)
                     told = f"{100 * value:.2f} % of {settings.select_on}, {progress.duration(sum(what['seconds']))}"
                 else:
-                    trial.end("KILLED", states.PRUNED)
+                    trial.end("KILLED", states.PRUNED, wait=0)
                     told = f"pruned after {trial.epochs} epochs"
                 cluster.forget(name)
                 bar.update()
@@ -209,7 +210,10 @@ def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connec
         bar.close()
         cluster.close()
         for trial in running.values():
-            trial.again(states.FAIL)
+            trial.again(states.FAIL, wait=0)
+        until = time.monotonic() + 8  # for MLflow, all together: a server that is down must not hold up every trial's end
+        for trial in [*ended, *running.values()]:
+            trial.live.wait(until - time.monotonic())
 
 
 def _suggest(trial, key, ends):

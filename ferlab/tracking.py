@@ -51,11 +51,14 @@ class Live:
             self.thread = threading.Thread(target=self._work, daemon=True)
             self.thread.start()
 
-    def close(self, status=None):
-        """Wait a few seconds for what is not yet reported; a killed or failed training also ends its run."""
+    def close(self, status=None, wait=8):
+        """Wait some seconds for what is not yet reported; a killed or failed training also ends its run."""
         self.queue.put(status)
+        self.wait(wait)
+
+    def wait(self, seconds):
         if self.thread:
-            self.thread.join(timeout=8)
+            self.thread.join(timeout=max(seconds, 0))
 
     def record(self, dataset, parameters, seconds):
         """The content of run.json: what cannot be equal between two runs. seconds: of each epoch."""

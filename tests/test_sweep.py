@@ -1,5 +1,6 @@
 """A sweep finds what is better, prunes what is hopeless, goes on where it was killed, and refuses ranges that cannot be."""
 
+import pandas as pd
 import pytest
 
 from ferlab import params, sweep, training
@@ -76,6 +77,77 @@ def test_a_broken_off_sweep_goes_on_and_ends_with_all_its_trials(bench, monkeypa
 
     monkeypatch.setattr(training, "fit", None)  # nothing is left to train
     assert len(sweep.sweep(report=said.append).trials) == 5
+
+
+class Fake:
+    """A cluster with room for two whose trainings are over at once: four epochs, the accuracy 0.5, of every third only 0.1."""
+
+    def __init__(self, breaks=None):
+        self.breaks, self.running, self.stopped, self.forgotten, self.most, self.count = breaks, {}, set(), [], 0, 0
+
+    def __call__(self, folder):
+        return self
+
+    def share(self, dataset):
+        return dataset
+
+    def slots(self):
+        return 2
+
+    def start(self, name, shared, settings):
+        self.count += 1
+        self.running[name] = [self.count, 0]
+        self.most = max(self.most, len(self.running))
+
+    def stop(self, name):
+        self.stopped.add(name)
+
+    def forget(self, name):
+        self.forgotten.append(name)
+
+    def close(self):
+        self.running = {}
+
+    def news(self):
+        told = []
+        for name, state in list(self.running.items()):
+            if self.breaks and state == [3, 1]:
+                raise self.breaks
+            state[1] += 1
+            accuracy = 0.5 if state[0] % 3 else 0.1
+            rows = [{"epoch": epoch + 1, "running_loss": 1.0, "selection_loss": 1.0, "selection_accuracy": accuracy}
+                    for epoch in range(state[1])]
+            told.append((name, "epoch", (rows[-1], 1.0)))
+            if name in self.stopped or state[1] == 4:
+                del self.running[name]
+                done = {"history": pd.DataFrame(rows), "seconds": [1.0] * 4, "model": name.encode()}
+                told.append((name, "stopped", None) if name in self.stopped else (name, "done", done))
+        return told
+
+
+def test_a_cluster_is_kept_full_and_hopeless_trials_are_stopped(bench):
+    text = (bench / "params.yaml").read_text()
+    (bench / "params.yaml").write_text(text.replace("epochs: 2", "epochs: 4"))
+    (bench / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 9"))
+    said, fake = [], Fake()
+    study = sweep.sweep(report=said.append, cluster=fake)
+    states = [trial.state.name for trial in study.trials]
+    assert len(states) == 9 and fake.most == 2 and fake.count == 9
+    assert states[5] == states[8] == "PRUNED" and states.count("PRUNED") == 2  # the first four are never pruned
+    assert len(fake.forgotten) == 9 and sum("pruned after" in line for line in said) == 2
+    assert said[-1].startswith("best: 50.00 %")
+
+
+def test_ctrl_c_leaves_a_cluster_s_trials_to_be_tried_again(bench):
+    (bench / "sweep.yaml").write_text(SWEEP)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.sweep(report=lambda line: None, cluster=Fake(KeyboardInterrupt()))
+    fake = Fake()
+    study = sweep.sweep(report=lambda line: None, cluster=fake)
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("COMPLETE") == 4 and states.count("FAIL") == 2 and fake.count == 2
+    broken, tried = ([trial.params for trial in study.trials if trial.state.name == state] for state in ("FAIL", "COMPLETE"))
+    assert tried[2:] == broken
 
 
 @pytest.mark.parametrize(("old", "new", "told"), [
