@@ -56,7 +56,7 @@ def chosen():
 def trials(threads):
     """Seconds of TRIALS trainings with so many threads each, as many side by side as there is room; and of an empty task."""
     with tempfile.TemporaryDirectory() as folder:
-        connection = clusters.Cluster("local", threads, storage=folder)
+        connection = clusters.Cluster("local", threads, folder=folder)
         try:
             shared, slots = connection.share(part()), connection.slots()
             first = _wave(connection, shared, [f"first-{number}" for number in range(slots)])
@@ -188,14 +188,14 @@ def model(found, settings=None):
     best = max(found["trials"], key=lambda one: one["images_per_second"])
     images = found["training_images"] * settings.epochs * (1 - settings.low_resolution * (1 - (32 / 48) ** 2))
     trial = images / (best["images_per_second"] / best["workers"])
-    taken = [one["per_second"] for one in found["writes"] if one["p99_ms"] <= 1000]
+    taken = [one["per_second"] for one in found["writes"] if one["p99_ms"] <= 1000] or [found["writes"][0]["per_second"]]
     rows = []
     for machines in MACHINES:
         workers = machines * best["workers"]
         seconds = math.ceil(WHOLE / workers) * trial + best["start_seconds"]
         epochs, asked = workers * settings.epochs / trial, workers / trial  # that end each second, somewhere
         rows.append({"machines": machines, "workers": workers, "hours": round(seconds / 3600, 1),
-                     "core_hours": round(2 * machines * seconds / 3600),
+                     "core_hours": round(found["machine"]["cores"] * machines * seconds / 3600),
                      "load": {"MLflow's server": epochs / max(taken),
                               "Optuna": (epochs * found["optuna_ms"]["report"] + asked * found["optuna_ms"]["ask"]) / 1000,
                               "checkpoints at 100 MB/s": epochs * best["checkpoint_mb"] / 100}})

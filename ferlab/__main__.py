@@ -54,7 +54,7 @@ def sweep(arguments):
     from ferlab import sweep
 
     try:
-        sweep.sweep(arguments.file, cluster=_cluster(arguments) if arguments.engine == "ray" else None)
+        sweep.sweep(arguments.file, cluster=_cluster(arguments))
     except KeyboardInterrupt:
         sys.exit("stopped; the finished epochs are kept: the same command goes on from there")
 
@@ -62,23 +62,35 @@ def sweep(arguments):
 def run_recipes(arguments):
     from ferlab.run_recipes import run
 
-    if failed := run(arguments.key, arguments.engine, _cluster(arguments)):
+    try:
+        failed = run(list(dict.fromkeys(arguments.key)), _cluster(arguments))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the finished epochs are kept: the same command goes on from there")
+    if failed:
         sys.exit(f"failed: {' '.join(failed)}")
 
 
 def _cluster(arguments):
-    """A function that connects to the cluster that the command line names; checkpoints go into its folder, or --storage."""
+    """A function that connects to the cluster that the command line names, given a folder for checkpoints; None for local."""
+    if arguments.engine == "local":
+        for name in ("address", "nodes", "storage"):
+            if getattr(arguments, name) != _ENGINE[name]:
+                raise UserError(f"--{name}: means something with --engine ray only")
+        return None
     from ferlab.cluster import Cluster
 
-    return lambda folder: Cluster(arguments.address, arguments.threads, arguments.nodes, arguments.storage or folder)
+    return lambda folder: Cluster(arguments.address, arguments.threads, arguments.nodes, folder=folder, storage=arguments.storage)
+
+
+_ENGINE = {"address": "local", "nodes": 1, "storage": None}
 
 
 def _add_engine(verb, threads):
     verb.add_argument("--engine", default="local", choices=("local", "ray"), help="ray: trainings side by side, on a cluster or "
                       "on this machine's cores (needs requirements-scale.txt)")
-    verb.add_argument("--address", default="local", help="of Ray: local, auto, or <host>:<port> of the head node")
+    verb.add_argument("--address", default=_ENGINE["address"], help="of Ray: local, auto, or <host>:<port> of the head node")
     verb.add_argument("--threads", default=threads, type=_count, help="processor threads of each training")
-    verb.add_argument("--nodes", default=1, type=_count, help="how many nodes must have joined")
+    verb.add_argument("--nodes", default=_ENGINE["nodes"], type=_count, help="how many nodes must have joined")
     verb.add_argument("--storage", help="for checkpoints: a folder or address (s3://...) that every node reaches")
 
 

@@ -23,7 +23,7 @@ def start(backend, precision="float32", seed=0, devices=1):
                 import tensorflow as tf
 
                 tf.config.experimental.enable_op_determinism()
-            if backend == "jax":
+            if backend == "jax" and devices > 1:
                 _join()
             import keras
         except ImportError as error:
@@ -52,7 +52,9 @@ def step(learner, faces, targets, weights):
 
 def agree(path):
     """Where several processes train together: give all of them the first one's file, or the lack of it."""
-    if "FERLAB_PROCESSES" not in os.environ:
+    import keras
+
+    if not os.environ.get("FERLAB_PROCESSES") or keras.distribution.distribution() is None:
         return
     import numpy as np
     from jax.experimental.multihost_utils import broadcast_one_to_all

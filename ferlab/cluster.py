@@ -5,6 +5,7 @@ whatever node, it goes on from there to the same bytes. The faces are sent once 
 """
 
 import contextlib
+import importlib.util
 import os
 import socket
 import subprocess
@@ -12,7 +13,10 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ferlab import files, tracking
 
@@ -22,43 +26,49 @@ PATIENCE, JOINING = 8, 4  # seconds that a server or a storage may take to answe
 class Cluster:
     """A connection to the cluster at `address` (`local`: this machine alone; `auto`: the one this machine belongs to).
 
-    threads: processor threads of a training, which Ray counts as its cores. nodes: how many must be there. storage: a folder
-    that all nodes see, or any address that fsspec knows, for the checkpoints. Raises UserError in one line, within seconds.
+    threads: processor threads of a training, which Ray counts as its cores. nodes: how many must be there. Checkpoints go to
+    `folder`, or to `storage`: a folder that all nodes see, or any address that fsspec knows; several machines need it.
+    Raises UserError in one line, within seconds.
     """
 
-    def __init__(self, address="local", threads=1, nodes=1, storage=None):
-        try:
-            import ray
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-        except ImportError:
-            raise files.UserError("ray is not installed; pip install --require-hashes -r requirements-scale.txt") from None
-        self.ray, self.threads = ray, threads
-        self.storage = str(storage) if "://" in str(storage) else Path(storage).resolve().as_uri()
+    def __init__(self, address="local", threads=1, nodes=1, *, folder, storage=None):
+        if not importlib.util.find_spec("ray"):
+            raise files.UserError("ray is not installed; pip install --require-hashes -r requirements-scale.txt")
+        self.threads = threads
+        self.storage = storage if "://" in str(storage) else f"file://{Path(storage or folder).resolve()}"
         _try_storage(self.storage)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's new way, which it otherwise announces
+        os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(PATIENCE))  # it would look for its node for a minute
         if address != "local":
             _answers(address)
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray = ray
         cap = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
                                                "TF_NUM_INTEROP_THREADS", "NPROC")}
         try:
             ray.init(address, runtime_env={"py_modules": [str(Path(__file__).parent)], "env_vars": cap}, log_to_driver=False,
                      logging_level="ERROR", **({"include_dashboard": False} if address == "local" else {}))
         except (ConnectionError, RuntimeError, ValueError) as error:
+            if address == "local":
+                raise files.UserError(f"Ray cannot be started here ({_first_line(error)})") from None
             raise files.UserError(f"--address {address}: this machine is no node of that cluster ({_first_line(error)}); "
                                   f"run here: ray start --address={address}") from None
         try:
-            self._gather(nodes)
+            self._gather(nodes, storage)
         except files.UserError:
             ray.shutdown()
             raise
         self.address = ray.get_runtime_context().gcs_address
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.desk = ray.remote(num_cpus=0, scheduling_strategy=here)(_Desk).remote()
+        # begun again if its process dies: what it had not yet handed on comes with the result
+        self.desk = ray.remote(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)(_Desk).remote()
         self.task = ray.remote(num_cpus=threads, max_retries=20)(_train)  # a retry is for a dead process or node, never an error
         self.running, self.told, self.versions = {}, {}, _versions()
 
-    def _gather(self, nodes):
+    def _gather(self, nodes, storage):
         until = time.monotonic() + JOINING
         while len(there := [node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]]) < nodes:
             if time.monotonic() > until:
@@ -67,6 +77,10 @@ class Cluster:
             time.sleep(0.2)
         if max(there) < self.threads:
             raise files.UserError(f"--threads {self.threads}: the largest node has {max(there):g} cores; ask for fewer")
+        machines = {node["NodeManagerAddress"] for node in self.ray.nodes() if node["Alive"]}
+        if len(machines) > 1 and not storage:
+            raise files.UserError(f"this cluster has {len(machines)} machines, which need one place for checkpoints: "
+                                  "--storage <a folder that all see, or s3://...> (FERLAB_STORAGE for a stage)")
 
     def slots(self):
         """How many trainings the nodes that live have room for."""
@@ -74,11 +88,12 @@ class Cluster:
 
     def share(self, dataset):
         """Put a Dataset into shared memory; returns what `start` takes."""
-        return self.ray.put(dataset)
+        return self.ray.put(shareable(dataset))
 
     def start(self, name, shared, settings):
         """Send a training (train section) of a shared dataset. name: of this training and of its checkpoint."""
         self.told[name] = set()
+        self.ray.get(self.desk.begin.remote(name))
         self.running[name] = self.task.remote(shared, settings, name, self.storage, self.versions, self.desk)
 
     def stop(self, name):
@@ -91,15 +106,15 @@ class Cluster:
 
     def forget(self, name):
         """Remove a training's checkpoint."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # libraries for remote storage raise their own kinds; what stays is only litter
             self.checkpoint(name).remove()
 
     def news(self, wait=0.5):
         """What happened, after at most `wait` seconds: a list of (name, kind, what).
 
-        kinds: "epoch" (history row, seconds), once for each epoch and in order; "uneven" and "unsaved" (a line or None); at the
-        end one of "done" (a dict: model, the .keras file's bytes; history; seconds; parameters; machine), "stopped" or "failed"
-        (an exception).
+        kinds: "epoch" (history row, seconds), once for each epoch, also for those before a resume; "resumed", "uneven" and
+        "unsaved" (a line, or None); at the end one of "done" (a dict: model, the .keras file's bytes; history; seconds;
+        parameters; machine), "stopped" or "failed" (an exception).
         """
         ended, _ = self.ray.wait(list(self.running.values()), num_returns=1, timeout=wait) if self.running else ([], [])
         found = [(name, kind, what) for name, kind, what in self.ray.get(self.desk.take.remote()) if self._new(name, kind, what)]
@@ -135,17 +150,23 @@ class Stopped(Exception):
     """A training that is not wanted any more."""
 
 
-def fit(dataset, settings, checkpoint, on_epoch, on_uneven, on_wait):
-    """ferlab.training.fit on the cluster that FERLAB_RAY names; returns what `Cluster.news` says of a training that is done.
+def shareable(dataset):
+    """The Dataset with faces that pickle passes on without a copy, which it does not do for memory-mapped ones."""
+    return replace(dataset, faces=np.asarray(dataset.faces))
 
-    FERLAB_THREADS: threads of the training, else as many as this machine has cores. FERLAB_STORAGE: for the checkpoint, else the
-    folder of `checkpoint`.
+
+def fit(dataset, settings, folder, on_epoch, on_uneven, on_wait):
+    """ferlab.training.fit on the cluster that FERLAB_RAY names.
+
+    Returns what `Cluster.news` says of a training that is done, and a function that removes its checkpoint, to be called once the
+    model is written. FERLAB_THREADS: threads of the training, else as many as this machine has cores. FERLAB_STORAGE: for the
+    checkpoint, else `folder`.
     """
     threads = os.environ.get("FERLAB_THREADS", "") or str(os.cpu_count())
     if not threads.isdecimal() or threads == "0":
         raise files.UserError(f"FERLAB_THREADS={threads}: must be a number from 1")
-    name = checkpoint.parent.name
-    cluster = Cluster(os.environ["FERLAB_RAY"], int(threads), storage=os.environ.get("FERLAB_STORAGE") or checkpoint.parent)
+    name = folder.name
+    cluster = Cluster(os.environ["FERLAB_RAY"], int(threads), folder=folder, storage=os.environ.get("FERLAB_STORAGE"))
     try:
         cluster.start(name, cluster.share(dataset), settings)
         while True:
@@ -153,6 +174,8 @@ def fit(dataset, settings, checkpoint, on_epoch, on_uneven, on_wait):
             for _, kind, what in cluster.news():
                 if kind == "epoch":
                     on_epoch(*what)
+                elif kind == "resumed":
+                    print("resuming an interrupted training")
                 elif kind == "uneven":
                     on_uneven()
                 elif kind == "unsaved":
@@ -160,8 +183,7 @@ def fit(dataset, settings, checkpoint, on_epoch, on_uneven, on_wait):
                 elif kind == "failed":
                     raise what if isinstance(what, files.UserError) else files.UserError(f"the cluster: {_first_line(what)}")
                 elif kind == "done":
-                    cluster.forget(name)
-                    return what
+                    return what, lambda: cluster.forget(name)
     finally:
         cluster.close()
 
@@ -184,6 +206,9 @@ class _Desk:
 
     def stop(self, name):
         self.stopped.add(name)
+
+    def begin(self, name):
+        self.stopped.discard(name)
 
 
 def _train(dataset, settings, name, storage, versions, desk):
@@ -212,6 +237,11 @@ def _train(dataset, settings, name, storage, versions, desk):
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, model_file = Path(folder) / "checkpoint.npz", Path(folder) / "model.keras"
         remote.get(checkpoint)
+        if checkpoint.exists():
+            tell("resumed")
+            state = training._restore(checkpoint)[0]
+            for pair in zip(state["history"], state["seconds"], strict=True):
+                tell("epoch", pair)
         try:
             model, history, seconds = training.fit(dataset, settings, checkpoint, None, epoch, lambda: tell("uneven"))
         except Stopped:
@@ -227,7 +257,8 @@ class _Checkpoint:
     def __init__(self, storage, name):
         import fsspec
 
-        self.files, self.path = fsspec.url_to_fs(f"{storage}/{name}.npz", **({"auto_mkdir": True} if "file:" in storage else {}))
+        made = {"auto_mkdir": True} if storage.startswith("file:") else {}
+        self.files, self.path = fsspec.url_to_fs(f"{storage}/{name}.npz", **made)
 
     def get(self, path):
         self.files.invalidate_cache()
@@ -249,7 +280,7 @@ def _versions():
     import importlib.metadata
 
     found = {}
-    for name in ("keras", "numpy", "opencv-python-headless", "tensorflow", "ray"):
+    for name in ("keras", "numpy", "opencv-python-headless", "tensorflow", "jax", "torch", "ray"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found | {"python": ".".join(map(str, sys.version_info[:2]))}
@@ -267,12 +298,18 @@ def _answers(address):
             raise files.UserError(f"--address {address}: nobody answers ({_first_line(error)}); start it: "
                                   "ray start --head") from None
     command = [sys.executable, "-m", "ray.scripts.scripts", "status"] + ([] if address == "auto" else ["--address", address])
-    try:
-        fine = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        fine = False
-    if not fine:
-        raise files.UserError(f"--address {address}: no Ray cluster answers there; start one: ray start --head")
+    modes, until = [os.environ.get("RAY_AUTH_MODE")], time.monotonic() + PATIENCE
+    if not modes[0] and Path("~/.ray/auth_token").expanduser().exists():
+        modes.append("token")  # `ray start --head` asks for it of its own accord where there is one
+    for mode in modes:
+        environment = os.environ | ({"RAY_AUTH_MODE": mode} if mode else {})
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            left = max(until - time.monotonic(), 0.1)
+            if not subprocess.run(command, capture_output=True, env=environment, timeout=left, check=False).returncode:
+                os.environ.update(environment)
+                return
+    raise files.UserError(f"--address {address}: no Ray cluster answers there, or it wants another token; start one: "
+                          "ray start --head")
 
 
 def _try_storage(storage):

@@ -169,7 +169,7 @@ def _here(optuna, study, wanted, settings, dataset, folder, report, _):
 def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connect):
     from tqdm import tqdm
 
-    states, running, ended = optuna.trial.TrialState, {}, []
+    states, running, ended, failures = optuna.trial.TrialState, {}, [], 0
     cluster = connect(folder)
     shared = cluster.share(dataset)
     bar = tqdm(total=wanted.trials, unit="trial", initial=_done(optuna, study), disable=not sys.stderr.isatty(), leave=False)
@@ -180,20 +180,26 @@ def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connec
                 name = trial.key if trial.key not in running else f"{trial.key}-{trial.asked.number}"
                 running[name] = trial
                 cluster.start(name, shared, trial.chosen)
+            if not running:
+                raise files.UserError("the cluster has no node left that is large enough; the same command goes on once it has")
             for name, kind, what in cluster.news():
                 trial = running[name]
                 if kind == "epoch":
                     if trial.epoch(what[0]):
                         cluster.stop(name)
                     continue
-                if kind in ("uneven", "unsaved"):
+                if kind in ("resumed", "uneven", "unsaved"):
                     if what:
                         bar.write(what)
                     continue
                 ended.append(running.pop(name))
                 if kind == "failed":
                     trial.end("FAILED", states.FAIL, wait=0)
-                    raise what if isinstance(what, files.UserError) else files.UserError(f"trial {trial.asked.number}: {what}")
+                    failures += 1
+                    bar.write(f"trial {trial.asked.number} failed: {what}")
+                    if failures == 3:  # one may have a rate too high; three are no accident
+                        raise files.UserError(f"three trials failed, the last: {what}")
+                    continue
                 if kind == "done":
                     value = float(what["history"]["selection_accuracy"].max())
                     trial.asked.set_user_attr("model", hashlib.sha256(what["model"]).hexdigest())
@@ -208,9 +214,9 @@ def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connec
                 report(trial.line(wanted, _done(optuna, study), told))
     finally:
         bar.close()
-        cluster.close()
         for trial in running.values():
             trial.again(states.FAIL, wait=0)
+        cluster.close()
         until = time.monotonic() + 8  # for MLflow, all together: a server that is down must not hold up every trial's end
         for trial in [*ended, *running.values()]:
             trial.live.wait(until - time.monotonic())

@@ -6,6 +6,7 @@ training itself happens on a Ray cluster (ferlab/cluster.py); all else stays her
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -25,6 +26,8 @@ def main(here):
         if not mine:
             raise files.UserError(f"{here.model}: another training is writing here; wait for it or stop it")
         far = bool(os.environ.get("FERLAB_RAY"))
+        if os.environ.get("FERLAB_PROCESSES") and settings.devices < 2:
+            raise files.UserError("FERLAB_PROCESSES: needs train.backend: jax, and train.devices: as many as all processes have")
         if not far:
             backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
         checkpoint = folder / "checkpoint.npz"
@@ -55,10 +58,11 @@ def main(here):
 
         try:
             if far:
-                done = cluster.fit(dataset, settings, checkpoint, epoch, uneven, watch)
+                done, forget = cluster.fit(dataset, settings, folder, epoch, uneven, watch)
             else:
                 model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch, uneven)
                 done = {"history": history, "seconds": seconds, "parameters": model.count_params(), "machine": tracking.machine()}
+                forget = functools.partial(checkpoint.unlink, missing_ok=True)
         except KeyboardInterrupt:
             shown.close()
             live.close("KILLED")
@@ -79,7 +83,7 @@ def main(here):
         tracking.write_run(here.model, record | {"machine": done["machine"]})
         # the checkpoint last: killed in between, the next call finds the training finished
         (folder / "live.json").unlink(missing_ok=True)
-        checkpoint.unlink(missing_ok=True)
+        forget()
 
 
 def fingerprint(settings, balanced):

@@ -11,6 +11,7 @@ from ferlab import backend, params
 from ferlab.files import UserError
 from tests.repository import TOP
 from tests.servers import free_port
+from tests.synthetic import make
 
 # Two losses of one batch: with the given weights, and after the step that the first one caused.
 # Three epochs whose last batch is short; with a checkpoint, killed after the second and trained on.
@@ -108,6 +109,15 @@ def test_processes_that_are_not_told_rightly_are_one_line(monkeypatch):
         monkeypatch.setenv("FERLAB_PROCESSES", wrong)
         with pytest.raises(UserError, match="must be <host>:<port>,<processes>,<this one, from 0>"):
             backend._join()
+
+
+def test_processes_with_one_device_are_refused(tmp_path):
+    make({"angry": 2, "happy": 2}).save(tmp_path / "data/balanced")
+    for name in ("params.yaml", "ferlab", "stages"):
+        (tmp_path / name).symlink_to(TOP / name)
+    done = subprocess.run([sys.executable, "-m", "stages.train"], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"FERLAB_PROCESSES": "127.0.0.1:1,2,0"})
+    assert done.returncode == 1 and done.stderr.startswith("error: FERLAB_PROCESSES: needs train.backend: jax")
 
 
 def test_devices_that_are_not_there_are_one_line(tmp_path):

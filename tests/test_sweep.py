@@ -96,6 +96,7 @@ class Fake:
 
     def start(self, name, shared, settings):
         self.count += 1
+        self.stopped.discard(name)
         self.running[name] = [self.count, 0]
         self.most = max(self.most, len(self.running))
 
@@ -136,6 +137,50 @@ def test_a_cluster_is_kept_full_and_hopeless_trials_are_stopped(bench):
     assert states[5] == states[8] == "PRUNED" and states.count("PRUNED") == 2  # the first four are never pruned
     assert len(fake.forgotten) == 9 and sum("pruned after" in line for line in said) == 2
     assert said[-1].startswith("best: 50.00 %")
+
+
+def test_three_failures_end_a_sweep_and_one_does_not(bench):
+    class Failing(Fake):
+        def news(self):
+            told = super().news()
+            return [(name, "failed", UserError("no")) if kind == "done" and self.count in self.bad else (name, kind, what)
+                    for name, kind, what in told]
+
+    (bench / "sweep.yaml").write_text(SWEEP)
+    fake = Failing()
+    fake.bad, fake.slots = [2], lambda: 1
+    study = sweep.sweep(report=lambda line: None, cluster=fake)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"] + 3 * ["COMPLETE"]
+    (bench / "sweep.yaml").write_text(SWEEP.replace("name: tiny", "name: other"))
+    fake = Failing()
+    fake.bad, fake.slots = [1, 2, 3], lambda: 1
+    with pytest.raises(UserError, match="three trials failed, the last: no"):
+        sweep.sweep(report=lambda line: None, cluster=fake)
+    fake.slots = lambda: 0
+    with pytest.raises(UserError, match="no node left that is large enough"):
+        sweep.sweep(report=lambda line: None, cluster=fake)
+
+
+def test_memory_mapped_faces_are_passed_on_without_a_copy(bench):
+    import pickle
+
+    from ferlab import cluster
+    from ferlab.dataset import Dataset
+
+    apart = []
+    left = pickle.dumps(cluster.shareable(Dataset.load(bench / "data/balanced")), protocol=5, buffer_callback=apart.append)
+    assert len(left) < 20_000 and sum(buffer.raw().nbytes for buffer in apart) > 63 * 48 * 48
+
+
+@pytest.mark.parametrize("arguments", [["sweep", "--address", "auto"], ["run-recipes", "vgg", "--storage", "s3://x"]])
+def test_what_means_something_on_a_cluster_only_is_not_ignored(arguments, monkeypatch, capsys):
+    from ferlab.__main__ import main
+
+    monkeypatch.chdir(TOP)
+    monkeypatch.setattr("sys.argv", ["ferlab", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert "means something with --engine ray only" in str(caught.value)
 
 
 def test_ctrl_c_leaves_a_cluster_s_trials_to_be_tried_again(bench):
