@@ -55,8 +55,8 @@ def test_many_trials_are_worked_out_from_what_one_machine_did(settings):
            "training_seconds": 1.5, "empty_task_ms": 1.0, "checkpoint_mb": 10.0}
     found = {"machine": {"cores": 2, "cpu": "a machine"}, "images": 6000, "training_images": 1000, "plain_seconds": 1.9,
              "trials": [one | {"workers": 1, "threads": 2, "images_per_second": 150, "seconds_a_trial": 2.0}, one],
-             "writes": [{"in_flight": 8, "per_second": 20.0, "p50_ms": 5, "p99_ms": 50},
-                        {"in_flight": 16, "per_second": 90.0, "p50_ms": 5, "p99_ms": 1500}],
+             "writes": [{"in_flight": 8, "per_second": 20.0, "p50_ms": 5, "p99_ms": 50, "refused": 0},
+                        {"in_flight": 16, "per_second": 90.0, "p50_ms": 5, "p99_ms": 1500, "refused": 0}],
              "optuna_ms": {"ask": 10.0, "report": 1.0}}
     trial, rows = scale.model(found, settings().train)
     assert trial == pytest.approx(20 * 1000 * (1 - 0.5 * 5 / 9) / 100)

@@ -206,8 +206,10 @@ def test_what_is_not_there_is_told_within_ten_seconds(nodes, silent, tmp_path, m
     assert "--storage s3://bucket/x: no answer within" in refused(address=address, storage="s3://bucket/x")
 
 
-def test_this_machine_alone_a_full_storage_and_a_second_try(bench):
+def test_this_machine_alone_a_full_storage_and_a_second_try(bench, monkeypatch):
     """No address: Ray is started here, beside the other cluster. The first training cannot store its checkpoint."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "")  # Ray sets it for this process; here it ends with the test
+    monkeypatch.delenv("RAY_AUTH_MODE")
     folder = bench / "a folder"
     (folder / "full.npz.part").mkdir(parents=True)
     settings = params.load().train.model_copy(update={"epochs": 2})
