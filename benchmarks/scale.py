@@ -140,8 +140,9 @@ def writes():
                 told = pool.map(_client, [each] * CLIENTS, chunksize=1)
                 seconds = np.concatenate([latencies for latencies, _, _ in told])
                 middle, late = (round(1000 * float(np.percentile(seconds, share))) for share in (50, 99))
-                found.append({"in_flight": CLIENTS * each, "per_second": round(sum(len(one) / spent for one, spent, _ in told), 1),
-                              "p50_ms": middle, "p99_ms": late, "refused": sum(refused for *_, refused in told)})
+                rate = sum(len(latencies) / spent for latencies, spent, _ in told)
+                found.append({"in_flight": CLIENTS * each, "per_second": round(rate, 1), "p50_ms": middle, "p99_ms": late,
+                              "refused": sum(refused for *_, refused in told)})
                 say(f"  {found[-1]}")
                 if found[-1]["p99_ms"] > 1000 or found[-1]["refused"]:
                     break
