@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,8 +224,10 @@ def _train(dataset, settings, name, storage, versions, desk):
     backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
     remote = _Checkpoint(storage, name)
 
+    aside = ThreadPoolExecutor(1)  # where the main thread waits for Ray, Ray lends its cores to the next training
+
     def tell(kind, what=None):
-        return ray.get(desk.tell.remote(name, kind, what))
+        return aside.submit(lambda: ray.get(desk.tell.remote(name, kind, what))).result()
 
     def epoch(row, seconds):
         try:

@@ -213,7 +213,7 @@ def test_this_machine_alone_a_full_storage_and_a_second_try(bench, monkeypatch):
     folder = bench / "a folder"
     (folder / "full.npz.part").mkdir(parents=True)
     settings = params.load().train.model_copy(update={"epochs": 2})
-    connection, told = clusters.Cluster(folder=folder), []
+    connection, told = clusters.Cluster(threads=os.cpu_count(), folder=folder), []
     try:
         shared = connection.share(Dataset.load(bench / "data/balanced"))
         for name in ("full", "fine"):
@@ -222,6 +222,8 @@ def test_this_machine_alone_a_full_storage_and_a_second_try(bench, monkeypatch):
             told += connection.news()
             if ("fine", "epoch", 1) in [(name, kind, what and kind == "epoch" and what[0]["epoch"]) for name, kind, what in told]:
                 connection.stop("fine")
+        names = [name for name, kind, _ in told if kind == "epoch"]
+        assert names == sorted(names, key=names.index), "with room for one, two were trained at a time"
         kinds = [(name, kind) for name, kind, _ in told]
         assert kinds.count(("full", "unsaved")) == 1 and ("full", "done") in kinds
         assert "could not be resumed" in next(what for _, kind, what in told if kind == "unsaved")
