@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import Bbox
 
 from ferlab import evaluation, files, params, report, results, tracking
 from ferlab.figures import ACCENT, INK, MUTED, figure
@@ -93,7 +94,7 @@ def _page(row, folder):
 def draw(path, found):
     """Private accuracy with its interval against seconds of training; rings: what a text claims, on the split it names."""
     timed = [row for row in found if row["trained"]]
-    with figure(path, 8, 4.6) as (_, axes):
+    with figure(path, 8, 4.6) as (drawn, axes):
         for row in found:
             if not row["trained"]:
                 axes.axhline(row["accuracy"], color=MUTED, linestyle=":", linewidth=1)
@@ -103,12 +104,7 @@ def draw(path, found):
             spread = np.array([[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]])
             colour = ACCENT if row["key"].startswith(("speedrun", "champion")) else INK
             axes.errorbar(row["seconds"], row["accuracy"], yerr=spread, fmt="o", color=colour, markersize=5, linewidth=1)
-            if "-s" not in row["key"]:
-                near = [other for other in timed if abs(other["accuracy"] - row["accuracy"]) < 0.02]
-                crowded = any(1.05 < other["seconds"] / row["seconds"] < 2 for other in near)  # stands where the name would
-                axes.annotate(row["key"], (row["seconds"], row["accuracy"]), (6, -14 if crowded else 4), fontsize=8,
-                              textcoords="offset points")
-            if row["published"]:
+            if row["published"] and not _is_seed(row):
                 axes.plot(row["seconds"], row["published"][2], "o", markerfacecolor="none", markeredgecolor=ACCENT, markersize=9)
         axes.axhspan(0.6, 0.7, color=MUTED, alpha=0.12)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -119,3 +115,34 @@ def draw(path, found):
         axes.minorticks_off()
         axes.set(title="Private accuracy on FER2013 against training time", ylim=(0.1, 0.8),
                  xlabel="training; bars: 95 % interval; rings: what the text claims; band: people, 65 ± 5 %")
+        _name(drawn, axes, timed)
+
+
+def _is_seed(row):
+    return "-s" in row["key"]
+
+
+def _name(drawn, axes, timed):
+    """Each recipe's name beside its dot, at the first of some places where it covers no dot, ring or other name."""
+    drawn.draw_without_rendering()
+    taken = []
+    for row in timed:
+        low, high = (axes.transData.transform((row["seconds"], row[end])) for end in ("low", "high"))
+        taken.append(Bbox([low - (5, 0), high + (5, 0)]))
+        if row["published"]:
+            ring = axes.transData.transform((row["seconds"], row["published"][2]))
+            taken.append(Bbox([ring - 8, ring + 8]))
+    for row in timed:
+        if _is_seed(row):
+            continue
+        dot = row["seconds"], row["accuracy"]
+        for side, up in ((8, 2), (-8, 2), (8, -10), (-8, -10), (8, 14), (-8, 14), (8, -22), (-8, -22), (8, 26), (-8, -34)):
+            name = axes.annotate(row["key"], dot, (side, up), fontsize=8, textcoords="offset points",
+                                 ha="left" if side > 0 else "right")
+            place = name.get_window_extent()
+            if not any(place.overlaps(other) for other in taken) and axes.bbox.x0 < place.x0 and place.x1 < axes.bbox.x1:
+                break
+            name.remove()
+        else:
+            name = axes.annotate(row["key"], dot, (8, 2), fontsize=8, textcoords="offset points")
+        taken.append(name.get_window_extent())

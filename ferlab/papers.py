@@ -167,7 +167,7 @@ def _figure(path, found):
             f"{row['key']} ({CLAIMS[row['recipe']][0][0] if row['recipe'] in CLAIMS else 'private'})" for row in found])
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.set(title="Accuracy on FER2013", xlim=(0, 1))
+        axes.set(title="Accuracy on FER2013", xlim=(0, 1.02))
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         axes.legend(unique.values(), unique.keys(), frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=4)
