@@ -363,7 +363,9 @@ def test_the_webcam_moves_the_bars_and_stops(tab):
     assert tab.is_visible("text=Drop a photo here")
     assert max(one["size"] for one in sent) < 200_000
     for one, following in itertools.pairwise(sent):
-        assert one["ended"] <= following["began"] and following["began"] - one["began"] > 190  # milliseconds
+        assert one["ended"] <= following["began"]  # one at a time
+    # milliseconds; on average, since making a picture takes one frame longer than another
+    assert sent[-1]["began"] - sent[0]["began"] > 190 * (len(sent) - 2)
 
 
 def test_the_keyboard_is_enough(tab, photo):
