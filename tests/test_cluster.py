@@ -17,8 +17,8 @@ from ferlab import params, sweep
 from ferlab.dataset import Dataset
 from ferlab.files import UserError
 from tests import servers
-from tests.repository import TOP, Repository, wait_for
-from tests.synthetic import make
+from tests.repository import Repository, wait_for
+from tests.synthetic import trainable
 
 pytestmark = pytest.mark.slow
 SWEEP = """
@@ -45,17 +45,7 @@ def nodes():
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     """A bench whose trials last four epochs of a second or more each."""
-    dataset = make({"angry": (400, 4, 4), "happy": (400, 10, 10)})
-    dataset.faces[dataset.labels == 1] //= 3
-    dataset.save(tmp_path / "data/balanced")
-    text = (TOP / "params.yaml").read_text().replace("epochs: 20", "epochs: 4").replace("batch_size: 128", "batch_size: 32")
-    (tmp_path / "params.yaml").write_text(text.replace("low_resolution: 0.5", "low_resolution: 0.0"))
-    (tmp_path / "reports").mkdir()
-    for name in ("ferlab", "stages"):
-        (tmp_path / name).symlink_to(TOP / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return tmp_path
+    return trainable(tmp_path, monkeypatch, {"angry": (400, 4, 4), "happy": (400, 10, 10)}, epochs=4, batch_size=32)
 
 
 def named(bench, name):

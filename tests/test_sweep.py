@@ -6,7 +6,7 @@ import pytest
 from ferlab import params, sweep, training
 from ferlab.files import UserError
 from tests.repository import TOP
-from tests.synthetic import make
+from tests.synthetic import trainable
 
 SWEEP = """
 name: tiny
@@ -21,18 +21,8 @@ ranges:
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     """A bench with 35 training images of two classes that brightness tells apart, and a sweep of four short trials."""
-    dataset = make({"angry": (9, 4, 4), "happy": (26, 10, 10)})
-    dataset.faces[dataset.labels == 1] //= 3
-    dataset.save(tmp_path / "data/balanced")
-    text = (TOP / "params.yaml").read_text().replace("epochs: 20", "epochs: 2").replace("batch_size: 128", "batch_size: 16")
-    (tmp_path / "params.yaml").write_text(text.replace("low_resolution: 0.5", "low_resolution: 0.0"))
     (tmp_path / "sweep.yaml").write_text(SWEEP)
-    (tmp_path / "reports").mkdir()
-    for name in ("ferlab", "stages"):
-        (tmp_path / name).symlink_to(TOP / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return tmp_path
+    return trainable(tmp_path, monkeypatch, {"angry": (9, 4, 4), "happy": (26, 10, 10)}, epochs=2, batch_size=16)
 
 
 class Killed(BaseException):
