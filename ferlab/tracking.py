@@ -492,7 +492,10 @@ def _log_files(run_id, listed, details, model):
     source = CodeDatasetSource({"ferlab.dataset": details["dataset"]})
     data = MetaDataset(source, name=details["dataset"], digest=details["digest"][:32])
     with mlflow.start_run(run_id=run_id):
-        mlflow.log_input(data, context="training")
+        try:
+            mlflow.log_input(data, context="training")
+        except mlflow.MlflowException:  # another writer entered the same dataset in between: now it is there
+            mlflow.log_input(data, context="training")
         outputs = client.get_run(run_id).outputs
         if model and not (outputs and outputs.model_outputs):
             try:
