@@ -1,6 +1,6 @@
 """For an hour on two CPU cores: ten convolutions, 1.75 M parameters, 144 M multiply-adds a face.
 
-`small` at one and a half times the width, with a residual pair of convolutions after each pooling; each scale then costs the same.
+`small` at one and a half times the width, with a residual pair of convolutions after each pooling.
 """
 
 from keras import Input, layers
