@@ -11,7 +11,7 @@ from ferlab import backend, models, params, training
 from ferlab.files import UserError
 from tests.synthetic import make
 
-PARAMETERS = {"small": 687_015, "medium": 1_750_519, "vgg": 1_766_439, "resnet": 2_761_895, "vit": 564_583,
+PARAMETERS = {"small": 687_015, "medium": 1_750_519, "vgg": 1_766_439, "resnet": 2_761_895, "vit": 1_283_831,
               "silva_2025": 1_468_135, "ho_2016": 1_727_687, "ho_2016_baseline": 124_935, "fourlayer_2025": 981_927,
               "fourlayer_2025_plain": 979_719}  # with seven classes
 TINY = {"train.batch_size": 16, "train.epochs": 3}

@@ -1,26 +1,31 @@
-"""A small vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929): 64 patches of 6x6, width 96, five blocks.
+"""A small vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929): 36 tokens, width 128, six blocks.
 
-Patches come from one strided convolution; a depthwise convolution over the tokens tells them where they are (Chu et al. 2021,
-arXiv:2102.10882), which needs no layer of our own in the saved file; the tokens' mean is classified (no class token).
+Three strided convolutions make the tokens (Xiao et al. 2021, arXiv:2106.14881): with one 6x6 convolution instead, the network
+still named every face alike after three epochs of FER2013. A depthwise convolution over the tokens tells them where they are
+(Chu et al. 2021, arXiv:2102.10882), which needs no layer of our own in the saved file; the tokens' mean is classified (no class
+token). ReLU stands for GELU, whose exact form alone takes a quarter of the time on a processor.
 """
 
 from keras import Input, layers
 
 from ferlab.models import SHAPE, ends
 
-PATCH, WIDTH, BLOCKS, HEADS = 6, 96, 5, 3
+WIDTH, BLOCKS, HEADS = 128, 6, 4
 
 
 def build(classes, dropout):
     inputs = Input(SHAPE, dtype="uint8")
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    x = layers.Conv2D(WIDTH, PATCH, strides=PATCH)(x)
+    for filters in (48, 96):
+        x = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    x = layers.Conv2D(WIDTH, 2, strides=2)(x)
     x = layers.Add()([x, layers.DepthwiseConv2D(3, padding="same")(x)])
     x = layers.Reshape((-1, WIDTH))(x)
     for _ in range(BLOCKS):
         y = layers.LayerNormalization()(x)
         x = layers.Add()([x, layers.MultiHeadAttention(HEADS, WIDTH // HEADS)(y, y)])
-        y = layers.Dense(4 * WIDTH, activation="gelu")(layers.LayerNormalization()(x))
+        y = layers.Dense(4 * WIDTH, activation="relu")(layers.LayerNormalization()(x))
         x = layers.Add()([x, layers.Dropout(dropout)(layers.Dense(WIDTH)(y))])
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
     return ends(inputs, layers.Dropout(dropout)(x), classes)
