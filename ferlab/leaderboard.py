@@ -7,6 +7,7 @@ where no data are), and reports/leaderboard.png for the README.
 from pathlib import Path
 
 import numpy as np
+from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 from matplotlib.transforms import Bbox
 
@@ -94,7 +95,7 @@ def _page(row, folder):
 def draw(path, found):
     """Private accuracy with its interval against seconds of training; rings: what a text claims, on the split it names."""
     timed = [row for row in found if row["trained"]]
-    with figure(path, 8, 4.6) as (drawn, axes):
+    with figure(path, 8, 6) as (drawn, axes):
         for row in found:
             if not row["trained"]:
                 axes.axhline(row["accuracy"], color=MUTED, linestyle=":", linewidth=1)
@@ -123,7 +124,10 @@ def _is_seed(row):
 
 
 def _name(drawn, axes, timed):
-    """Each recipe's name beside its dot, at the first of some places where it covers no dot, ring or other name."""
+    """Each recipe's name beside its dot, at the first of some places where it covers no dot, ring or other name.
+
+    A line leads to the names that stand further away.
+    """
     drawn.draw_without_rendering()
     taken = []
     for row in timed:
@@ -136,13 +140,21 @@ def _name(drawn, axes, timed):
         if _is_seed(row):
             continue
         dot = row["seconds"], row["accuracy"]
-        for side, up in ((8, 2), (-8, 2), (8, -10), (-8, -10), (8, 14), (-8, 14), (8, -22), (-8, -22), (8, 26), (-8, -34)):
-            name = axes.annotate(row["key"], dot, (side, up), fontsize=8, textcoords="offset points",
+        for side, up in ((8, -3), (-8, -3), (8, 9), (-8, 9), (8, -15), (-8, -15), (12, 24), (-12, 24), (12, -30), (-12, -30),
+                         (12, 38), (-12, 38), (12, -44), (-12, -44)):
+            line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.7, "shrinkB": 4} if abs(up) > 20 else None
+            name = axes.annotate(row["key"], dot, (side, up), fontsize=8, textcoords="offset points", arrowprops=line,
                                  ha="left" if side > 0 else "right")
-            place = name.get_window_extent()
+            place = _words(name)
             if not any(place.overlaps(other) for other in taken) and axes.bbox.x0 < place.x0 and place.x1 < axes.bbox.x1:
                 break
             name.remove()
         else:
-            name = axes.annotate(row["key"], dot, (8, 2), fontsize=8, textcoords="offset points")
-        taken.append(name.get_window_extent())
+            name = axes.annotate(row["key"], dot, (8, -3), fontsize=8, textcoords="offset points")
+        taken.append(_words(name))
+
+
+def _words(name):
+    """Where an annotation's words stand, without its line."""
+    name.get_window_extent()  # moves it to its place
+    return Text.get_window_extent(name)
