@@ -29,7 +29,7 @@ endif
 	@.venv/bin/python -m ferlab show
 
 test: .venv/dev
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/dev
 	@.venv/bin/python -m pytest -m slow

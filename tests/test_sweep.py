@@ -29,7 +29,7 @@ class Killed(BaseException):
     """As a SIGKILL: nothing of Optuna's catches it."""
 
 
-@pytest.mark.parametrize("end", [KeyboardInterrupt, Killed])
+@pytest.mark.parametrize("end", [Killed, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)])
 def test_a_broken_off_sweep_goes_on_and_ends_with_all_its_trials(bench, monkeypatch, end):
     fit, calls = training.fit, []
 

@@ -71,9 +71,10 @@ STATES = {
     "small faces first, muon": {"train.low_resolution": 0.6, "train.optimizer": "muon"},
     "small faces first, averaged": {"train.low_resolution": 0.3, "train.averaging": 0.9, "train.precision": "bfloat16"},
 }
+QUICK = ("one_cycle with warm-up, adamw, best", "plateau and early stopping, adam", "small faces first, muon")
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", [state if state in QUICK else pytest.param(state, marks=pytest.mark.slow) for state in STATES])
 def test_a_run_killed_in_any_step_and_after_any_epoch_goes_on_to_the_same_bytes(tmp_path, faces, settings, state):
     """One run killed three times: in a random step of a random epoch, after that epoch, and after the last."""
     chosen = settings(**TINY | STATES[state]).train
