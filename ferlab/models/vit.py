@@ -1,9 +1,9 @@
 """A small vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929): 36 tokens, width 128, six blocks.
 
-Three strided convolutions make the tokens (Xiao et al. 2021, arXiv:2106.14881): with one 6x6 convolution instead, the network
-still named every face alike after three epochs of FER2013. A depthwise convolution over the tokens tells them where they are
-(Chu et al. 2021, arXiv:2102.10882), which needs no layer of our own in the saved file; the tokens' mean is classified (no class
-token). ReLU stands for GELU, whose exact form alone takes a quarter of the time on a processor.
+Three strided convolutions make the tokens (Xiao et al. 2021, arXiv:2106.14881): with one 6x6 convolution instead, and AdamW, the
+network had 25 % of FER2013 after three epochs, the share of the largest class. A depthwise convolution over the tokens tells
+them where they are (Chu et al. 2021, arXiv:2102.10882), which needs no layer of our own in the saved file; the tokens' mean is
+classified (no class token). ReLU stands for GELU, whose exact form costs a quarter of the images per second on two cores.
 """
 
 from keras import Input, layers
