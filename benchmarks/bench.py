@@ -1,4 +1,5 @@
-"""`make bench`: what training costs on this machine, the texts' way and ours, in one run; reports/bench.json and bench.png.
+"""`make bench`: what training costs on this machine, the texts' way and ours, in one run; reports/bench.json and bench.png,
+with LONG=1 bench_scale.png too.
 
 Every way of training is a process of its own; they take turns, a few seconds each, so that a machine whose speed drifts
 treats them alike. `make bench LONG=1` also trains until 59.53, 62.08 and 65 % of public are reached, and measures the
@@ -21,7 +22,7 @@ import numpy as np
 from ferlab import augment, files, params, sources, tracking
 from ferlab.dataset import SIZE, Dataset
 from ferlab.figures import ACCENT, INK, MUTED, figure
-from ferlab.progress import duration
+from ferlab.progress import Progress, duration
 
 TEXTS, FREE, ROUNDS, SECONDS = "texts", "default, float32, sums in any order", 3, 2.0
 SILVA = 35 * 22_968  # training images that silva_2025 goes through
@@ -308,8 +309,10 @@ def bench(long):
     found = {"machine": tracking.machine(), "dataset": Dataset.load(FACES).name, "peak_gflops": peak()}
     say(f"{len(WAYS)} ways of training, {ROUNDS} turns each")
     found["ways"] = race({way: (way, 1) for way in WAYS})
+    faces = len(Dataset.load(FACES).split("train").faces)
     for result in found["ways"].values():
         work = 6 * result["multiply_adds"] * result["images_per_second"] / 1e9  # forward once, backward twice, two operations
+        result["epoch_seconds"] = round(faces / result["images_per_second"], 1)
         result["share_of_peak"] = round(work / found["peak_gflops"][result["precision"]], 3)
         if "feed_ms" in result:
             result["feed_share"] = round(result["feed_ms"] * result["images_per_second"] / 1000 / result["batch_size"], 4)
@@ -357,11 +360,7 @@ def totals(ways):
 
 def until(recipe):
     """{level: seconds or None} until the selection split first reaches each level, whole epochs, in this process."""
-    from ferlab import backend, training
-
-    chosen = settings(recipe, {"select_on": "public"})
-    backend.start(chosen.backend, chosen.precision, chosen.seed)
-    passed, reached = 0.0, dict.fromkeys(LEVELS)
+    chosen, passed, reached = settings(recipe, {"select_on": "public"}), 0.0, dict.fromkeys(LEVELS)
 
     class Enough(Exception):
         pass
@@ -376,8 +375,26 @@ def until(recipe):
             raise Enough
 
     with contextlib.suppress(Enough):
-        training.fit(Dataset.load(FACES), chosen, on_epoch=epoch)
+        fit(Dataset.load(FACES), chosen, epoch)
     return {f"{100 * level:.2f} %": seconds for level, seconds in reached.items()}
+
+
+def fit(dataset, chosen, on_epoch=None):
+    """A whole training in this process, shown as the train stage shows it; what ferlab.training.fit returns."""
+    from ferlab import backend, training
+
+    backend.start(chosen.backend, chosen.precision, chosen.seed)
+    shown = Progress(chosen.epochs, chosen.select_on, [training.side_of(chosen, epoch) ** 2 for epoch in range(chosen.epochs)])
+
+    def epoch(row, seconds):
+        shown.epoch(row, seconds)
+        if on_epoch:
+            on_epoch(row, seconds)
+
+    try:
+        return training.fit(dataset, chosen, on_step=shown.step, on_epoch=epoch)
+    finally:
+        shown.close()
 
 
 def _read_faces():
@@ -403,17 +420,33 @@ def draw(path, found):
                  xlabel=f"{found['machine']['cores']} cores, {found['machine']['cpu']}; whiskers: slowest and fastest turn")
 
 
+def draw_scale(path, scale):
+    """Images per second and the process's own memory against the size of the training set."""
+    times = [int(name) for name in scale]
+    with figure(path, 8, 2.8, columns=2) as (_, panels):
+        for axes, key, title, colour in ((panels[0], "images_per_second", "Images per second", ACCENT),
+                                         (panels[1], "anonymous_mb", "Memory of the process's own, MB", INK)):
+            values = [scale[str(one)][key] or 0 for one in times]  # no memory is told outside Linux
+            axes.plot(times, values, color=colour, marker="o")
+            for one, value in zip(times, values, strict=True):
+                axes.annotate(f"{value:,.0f}", (one, value), (0, 7), textcoords="offset points", ha="center", fontsize=8.5)
+            axes.set_xscale("log", base=4)
+            axes.set_xticks(times, [f"{one}x" for one in times])
+            axes.set(title=title, xlabel="size of the training set, FER2013 = 1", ylim=(0, 1.25 * max(*values, 1)),
+                     xlim=(min(times) / 1.6, max(times) * 1.6))
+
+
 def table(found):
     """What the terminal shows."""
     def listed(name):
         return ", ".join(f"{what} {value:,}" for what, value in found[name].items()) if found[name] else \
             "not measured, as the bench is not up to date (make repro)"
 
-    lines = [f"{'way':<36}{'images/s':>9}{'of peak':>9}{'feed':>8}{'memory':>11}"]
+    lines = [f"{'way':<36}{'images/s':>9}{'s/epoch':>9}{'of peak':>9}{'feed':>8}{'memory':>11}"]
     for name, one in found["ways"].items():
         feed = f"{100 * one['feed_share']:.1f} %" if "feed_share" in one else ""
-        lines.append(f"{name:<36}{one['images_per_second']:>9,.0f}{100 * one['share_of_peak']:>7.0f} %{feed:>8}"
-                     f"{one['peak_mb']:>8,} MB")
+        lines.append(f"{name:<36}{one['images_per_second']:>9,.0f}{one['epoch_seconds']:>9.1f}"
+                     f"{100 * one['share_of_peak']:>7.0f} %{feed:>8}{one['peak_mb']:>8,} MB")
     lines += ["", f"seconds of training: {listed('seconds')}", f"milliseconds to move 128 faces: {listed('feed_ms')}",
               f"seconds of the stages on FER2013: {listed('pipeline_seconds')}",
               f"seconds of `dvc repro` with nothing to do: {listed('no_op_seconds')}"]
@@ -440,8 +473,10 @@ def main():
         sys.exit(f"error: {error}")
     files.write_json(Path("reports/bench.json"), found)
     draw(Path("reports/bench.png"), found)
+    if "scale" in found:
+        draw_scale(Path("reports/bench_scale.png"), found["scale"])
     say(table(found))
-    say("wrote reports/bench.json and reports/bench.png")
+    say("wrote reports/bench.json and its figures")
 
 
 def say(line):
