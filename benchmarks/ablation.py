@@ -1,16 +1,18 @@
 """`make ablation`: what each ingredient of recipes/speedrun.yaml buys; reports/speedrun.md, speedrun.png and speedrun.json.
 
 Every variant is trained with three seeds on the real FER2013 (about an hour and a half together); what speedrun.json already
-holds for the same code, data and settings is not trained again, so that a broken-off run goes on.
+holds for the same code, data, settings and processor is not trained again, so that a broken-off run goes on.
 """
 
+import hashlib
+import json
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench import FACES, _read_faces, fit, say
+from benchmarks.bench import FACES, fit, read_faces, say
 from ferlab import evaluation, files, params, results, tracking
 from ferlab.dataset import Dataset
 from ferlab.figures import ACCENT, INK, MUTED, figure
@@ -49,21 +51,22 @@ def train(chosen, dataset):
 
 def run():
     """Train what is missing; returns {variant: [one result per seed]}."""
-    _read_faces()
-    dataset = Dataset.load(FACES)
+    read_faces()
+    dataset, cpu = Dataset.load(FACES), tracking.machine()["cpu"]
     notes = files.read_json(NOTES) if NOTES.exists() else {}
-    found = {}
+    found, current = {}, {}
     for seed in SEEDS:  # outermost: a machine whose speed drifts then treats all variants alike
         for variant, changes in VARIANTS.items():
             chosen = settings(changes, seed)
-            key = fingerprint(chosen, FACES)
+            decides = json.dumps([fingerprint(chosen, FACES), VIEWS, cpu])
+            key = hashlib.sha256(decides.encode()).hexdigest()[:16]
             if key not in notes:
                 say(f"without {variant}, seed {seed}")
-                notes[key] = {"variant": variant, "seed": seed, **train(chosen, dataset), "machine": tracking.machine()["cpu"]}
+                notes[key] = {"variant": variant, "seed": seed, **train(chosen, dataset), "machine": cpu}
                 files.write_json(NOTES, notes)
+            current[key] = notes[key]
             found.setdefault(variant, []).append(notes[key])
-    current = {(one["variant"], one["seed"], one["seconds"]) for rows in found.values() for one in rows}
-    files.write_json(NOTES, {key: one for key, one in notes.items() if (one["variant"], one["seed"], one["seconds"]) in current})
+    files.write_json(NOTES, current)
     return found
 
 
@@ -136,6 +139,8 @@ def main():
         found = run()
     except files.UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the finished trainings are kept: the same command goes on from there")
     files.write_text(PAGE, text(found))
     draw(FIGURE)
     for variant, rows in found.items():

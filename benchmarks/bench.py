@@ -9,17 +9,20 @@ data at 1, 4 and 16 times their size. Needs FER2013 (as `fer2013` in params.yaml
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from ferlab import augment, files, params, sources, tracking
+from ferlab import augment, files, params, sources, tracking, verify
 from ferlab.dataset import SIZE, Dataset
 from ferlab.figures import ACCENT, INK, MUTED, figure
 from ferlab.progress import Progress, duration
@@ -164,24 +167,32 @@ class Worker:
     """A process of `worker`, and what its turns gave."""
 
     def __init__(self, way, times=1):
+        self.way, self.turns = way, []
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by close()
         self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.bench", "--worker", way, "--times", str(times)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.about, self.turns = self._read(way), []
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True)
+        self.about = self._read()
 
     def turn(self, seconds):
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
-        self.turns.append(self._read("turn"))
+        with contextlib.suppress(BrokenPipeError):  # _read then says why
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
+        self.turns.append(self._read())
 
-    def _read(self, what):
+    def _read(self):
         line = self.process.stdout.readline()
         if not line:
-            raise files.UserError(f"bench, {what}: the process ended with {self.process.wait()}")
+            code = self.process.wait()
+            self.said.seek(0)
+            reason = (self.said.read().strip().splitlines() or ["it said nothing"])[-1]
+            raise files.UserError(f"bench, {self.way}: the process ended with {code}: {reason}")
         return json.loads(line)
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
+        self.said.close()
 
     def result(self):
         speeds = sorted(turn["images"] / turn["seconds"] for turn in self.turns)
@@ -193,19 +204,30 @@ class Worker:
 
 # ---- the machine, the feed, the pipeline ----------------------------------------------------------------------------
 
+def alone(call, *arguments):
+    """What `call` returns in a process of its own: Keras keeps its backend in a process, TensorFlow its memory."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(call, *arguments).result()
+
+
 def peak():
-    """{precision: GFLOP/s} of the best of three square matrix products, as a process of its own."""
-    code = ("import os; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'\n"
-            "import json, time, tensorflow as tf\nfound = {}\n"
-            "for name in ('float32', 'bfloat16'):\n"
-            "    a = tf.cast(tf.random.normal((4096, 4096)), name); tf.matmul(a, a)\n"
-            "    best = 0\n"
-            "    for _ in range(3):\n"
-            "        began = time.perf_counter(); tf.matmul(a, a).numpy()[0, 0]\n"
-            "        best = max(best, 2 * 4096**3 / (time.perf_counter() - began) / 1e9)\n"
-            "    found[name] = round(best)\nprint(json.dumps(found))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    """{precision: GFLOP/s} of the best of three square matrix products."""
+    from ferlab import backend
+
+    backend.start("tensorflow")
+    import tensorflow as tf
+
+    found = {}
+    for name in ("float32", "bfloat16"):
+        a = tf.cast(tf.random.normal((4096, 4096)), name)
+        tf.matmul(a, a)
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            tf.matmul(a, a).numpy()
+            seconds.append(time.perf_counter() - began)
+        found[name] = round(2 * 4096**3 / min(seconds) / 1e9)
+    return found
 
 
 def feeds():
@@ -247,18 +269,21 @@ def _milliseconds(call, count=20):
 
 def pipeline():
     """Seconds of every stage but train on the real FER2013, each a process, in a copy of this tree; `evaluate` judges the
-    default network untrained, which costs the same. And a `dvc repro` with nothing to do, here and in an empty pipeline.
+    default network untrained, which costs the same.
     """
     found = {}
     with tempfile.TemporaryDirectory(prefix="ferlab-bench-") as folder:
-        subprocess.run("git ls-files -z | xargs -0 cp --parents -t " + folder, shell=True, check=True)
+        verify.clone(Path(folder))
         text = Path(folder, "params.yaml").read_text(encoding="utf-8")
-        Path(folder, "params.yaml").write_text(text.replace("dataset: sample", "dataset: fer2013"), encoding="utf-8")
-        environment = os.environ | {"DVC_ROOT": folder}
+        Path(folder, "params.yaml").write_text(re.sub(r"(?m)^  dataset: .*", "  dataset: fer2013", text), encoding="utf-8")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_TRACKING", "DVC_"))}
+        environment |= {"DVC_ROOT": folder, "FER2013": str(Path(os.environ["FER2013"]).resolve())}
 
         def timed(name, *command):
             began = time.perf_counter()
-            subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                raise files.UserError(f"bench, {name}: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
             found[name] = round(time.perf_counter() - began, 1)
 
         for stage in ("download", "eda", "balance"):
@@ -277,7 +302,6 @@ backend.start(chosen.backend, chosen.precision, chosen.seed)
 Path("models").mkdir(exist_ok=True)
 training.save(models.build(chosen.model, 7, chosen.dropout), Path("models/model.keras"))
 Path("models/history.csv").write_text(",".join(training.HISTORY) + "\\n1,0.1,1,0.5,1,0.5,1\\n")
-Path("dvc.lock").unlink()  # it pins another model
 """
 
 
@@ -303,10 +327,13 @@ def no_op():
 # ---- the run --------------------------------------------------------------------------------------------------------
 
 def bench(long):
+    """Measure everything; what is there is written after each part, as the later ones take long. Returns it."""
     began = time.perf_counter()
+    if not os.environ.get("FER2013"):
+        raise files.UserError("bench: FER2013 names no copy of the real dataset; export FER2013=~/fer2013.zip")
     say("FER2013 and the machine's matrix products")
-    _read_faces()
-    found = {"machine": tracking.machine(), "dataset": Dataset.load(FACES).name, "peak_gflops": peak()}
+    read_faces()
+    found = {"machine": tracking.machine(), "dataset": Dataset.load(FACES).name, "peak_gflops": alone(peak)}
     say(f"{len(WAYS)} ways of training, {ROUNDS} turns each")
     found["ways"] = race({way: (way, 1) for way in WAYS})
     faces = len(Dataset.load(FACES).split("train").faces)
@@ -318,18 +345,29 @@ def bench(long):
             result["feed_share"] = round(result["feed_ms"] * result["images_per_second"] / 1000 / result["batch_size"], 4)
     found["seconds"] = totals(found["ways"])
     say("the feed, and the stages that do not train")
-    found["feed_ms"] = feeds()
+    found["feed_ms"] = alone(feeds)
     found["pipeline_seconds"] = pipeline()
     found["no_op_seconds"] = no_op()
+    keep(found, began)
     if long:
         say("1, 4 and 16 times the data")
         found["scale"] = race({str(times): ("speedrun, 48x48", times) for times in (1, 4, 16)})
         found["until"] = {}
         for recipe in (None, "speedrun", "silva_2025"):
+            keep(found, began)
             say(f"training {recipe or 'the default'} until {', '.join(f'{100 * level:.2f}' for level in LEVELS)} % of public")
-            found["until"][recipe or "default"] = until(recipe)
-    found["took_seconds"] = round(time.perf_counter() - began)
+            found["until"][recipe or "default"] = alone(until, recipe)
+        keep(found, began)
     return found
+
+
+def keep(found, began):
+    """Write the page's numbers and figures as far as they are known."""
+    found["took_seconds"] = round(time.perf_counter() - began)
+    files.write_json(Path("reports/bench.json"), found)
+    draw(Path("reports/bench.png"), found)
+    if "scale" in found:
+        draw_scale(Path("reports/bench_scale.png"), found["scale"])
 
 
 def race(entries):
@@ -397,7 +435,7 @@ def fit(dataset, chosen, on_epoch=None):
         shown.close()
 
 
-def _read_faces():
+def read_faces():
     if not (FACES / "dataset.json").exists():
         FACES.parent.mkdir(parents=True, exist_ok=True)
         sources.read("fer2013")[0].save(FACES)
@@ -426,7 +464,7 @@ def draw_scale(path, scale):
     with figure(path, 8, 2.8, columns=2) as (_, panels):
         for axes, key, title, colour in ((panels[0], "images_per_second", "Images per second", ACCENT),
                                          (panels[1], "anonymous_mb", "Memory of the process's own, MB", INK)):
-            values = [scale[str(one)][key] or 0 for one in times]  # no memory is told outside Linux
+            values = [scale[str(one)][key] or 0 for one in times]
             axes.plot(times, values, color=colour, marker="o")
             for one, value in zip(times, values, strict=True):
                 axes.annotate(f"{value:,.0f}", (one, value), (0, 7), textcoords="offset points", ha="center", fontsize=8.5)
@@ -451,7 +489,8 @@ def table(found):
               f"seconds of the stages on FER2013: {listed('pipeline_seconds')}",
               f"seconds of `dvc repro` with nothing to do: {listed('no_op_seconds')}"]
     for times, one in found.get("scale", {}).items():
-        lines.append(f"{times:>2} x the data: {one['images_per_second']:,.0f} images/s, {one['anonymous_mb']:,} MB of its own")
+        own = one["anonymous_mb"] or 0  # no memory is told outside Linux
+        lines.append(f"{times:>2} x the data: {one['images_per_second']:,.0f} images/s, {own:,} MB of its own")
     for name, levels in found.get("until", {}).items():
         lines.append(f"{name}: " + ", ".join(f"{level} of public after {s} s" if s else f"{level} not reached"
                                              for level, s in levels.items()))
@@ -471,10 +510,8 @@ def main():
         found = bench(arguments.long)
     except files.UserError as error:
         sys.exit(f"error: {error}")
-    files.write_json(Path("reports/bench.json"), found)
-    draw(Path("reports/bench.png"), found)
-    if "scale" in found:
-        draw_scale(Path("reports/bench_scale.png"), found["scale"])
+    except KeyboardInterrupt:
+        sys.exit("stopped; reports/bench.json holds what was measured since the stages, if they were reached")
     say(table(found))
     say("wrote reports/bench.json and its figures")
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.frame`: how large a detector's box is beside FER2013's own pictures; the source of ferlab.faces.FRAME.
 
-Needs $FER2013 and the detectors of requirements-use.txt. Public faces, four times as large, their edges going on around them; of the
-largest box on each the ratio of sides and how far its middle is off, medians and quartiles.
+Needs $FER2013 and the detectors of requirements-use.txt. Public faces, four times as large, their edges going on around them; of
+the largest box on each the ratio of sides and how far its middle is off, medians and quartiles.
 """
 
 import cv2

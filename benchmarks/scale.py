@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench import FACES, _read_faces, say
+from benchmarks.bench import FACES, read_faces, say
 from ferlab import cluster as clusters
 from ferlab import files, params, tracking
 from ferlab.dataset import Dataset
@@ -256,7 +256,7 @@ def text(found):
 
 
 def main():
-    _read_faces()
+    read_faces()
     found = {"machine": tracking.machine(), "images": IMAGES, "training_images": len(Dataset.load(FACES).split("train").faces)}
     say("trials on one worker, on two, and without Ray")
     found["trials"] = []

@@ -18,6 +18,7 @@ from ferlab import files, params, progress, tracking
 from ferlab.dataset import Dataset
 
 PAGE = Path("reports/sweep.md")
+FAILURES = 3  # one trial may have a rate too high; three are no accident
 
 
 class Range(BaseModel):
@@ -48,6 +49,7 @@ def load(path):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("Range",) and not str(part).startswith("list["))
         raise files.UserError(f"{path}: {where or 'the file'}: {first['msg'][0].lower() + first['msg'][1:]}") from None
+    params.load()  # the bench itself must be in order
     bench = params.raw()
     for key, ends in found.ranges.items():
         section, _, name = key.partition(".")
@@ -55,7 +57,9 @@ def load(path):
             raise files.UserError(f"{path}: ranges.{key}: only parameters of the train section can be swept")
         if isinstance(ends, Range) and not (0 < ends.low < ends.high if ends.log else ends.low < ends.high):
             raise files.UserError(f"{path}: ranges.{key}: `from` must be below `to`" + (", and above 0" if ends.log else ""))
-        for value in ends if isinstance(ends, list) else (ends.low, ends.high):
+        if isinstance(ends, Range) and _whole(key) and not (ends.low.is_integer() and ends.high.is_integer()):
+            raise files.UserError(f"{path}: ranges.{key}: takes whole numbers only")
+        for value in ends if isinstance(ends, list) else _ends(key, ends):
             params.parse(bench | {"train": bench["train"] | {name: value}}, f"{path}: ranges")
     return found
 
@@ -79,13 +83,13 @@ def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
                                       sort_keys=True).encode()).hexdigest()[:12]
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.db'}", study_name=f"{wanted.name}-{fixed}", direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=wanted.seed, constant_liar=bool(cluster)), load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=settings.epochs // 2))
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=settings.epochs // 2), load_if_exists=True)
+    # a sampler begins anew in each process: with its seed alone a broken-off sweep would ask for its first trials again
+    study.sampler = optuna.samplers.TPESampler(seed=wanted.seed + len(study.trials), constant_liar=bool(cluster))
     _bury(optuna, study)
     (_on_cluster if cluster else _here)(optuna, study, wanted, settings, dataset, folder, report, cluster)
     files.write_text(PAGE, text(study, dataset.name, settings))
-    best = " ".join(f"-S {key}={value:g}" if isinstance(value, float) else f"-S {key}={value}"
-                    for key, value in study.best_params.items())
+    best = " ".join(f"-S {key}={value}" for key, value in study.best_params.items())
     report(f"best: {100 * study.best_value:.2f} % of {settings.select_on}; dvc exp run {best}\nwrote {PAGE}")
     return study
 
@@ -134,12 +138,12 @@ def _done(optuna, study):
 def _here(optuna, study, wanted, settings, dataset, folder, report, _):
     from ferlab import backend, training
 
-    states = optuna.trial.TrialState
+    states, failures = optuna.trial.TrialState, 0
     while _done(optuna, study) < wanted.trials:
         trial = _Trial(study, wanted, settings, dataset, folder)
         backend.start(trial.chosen.backend, trial.chosen.precision, trial.chosen.seed)
         checkpoint = folder / f"{trial.key}.npz"
-        shown = progress.Progress(settings.epochs, settings.select_on,
+        shown = progress.Progress(trial.chosen.epochs, trial.chosen.select_on,
                                   [training.side_of(trial.chosen, epoch) ** 2 for epoch in range(trial.chosen.epochs)])
 
         def epoch(row, seconds, trial=trial):
@@ -154,9 +158,16 @@ def _here(optuna, study, wanted, settings, dataset, folder, report, _):
         except KeyboardInterrupt:
             trial.again(states.FAIL)
             raise
-        except Exception:
+        except Exception as error:
             trial.end("FAILED", states.FAIL)
-            raise
+            if not isinstance(error, files.UserError):
+                raise
+            failures += 1
+            checkpoint.unlink(missing_ok=True)
+            report(f"trial {trial.asked.number} failed: {error}")
+            if failures == FAILURES:
+                raise files.UserError(f"three trials failed, the last: {error}") from None
+            continue
         else:
             trial.end("FINISHED", states.COMPLETE, float(history["selection_accuracy"].max()))
             told = f"{100 * history['selection_accuracy'].max():.2f} % of {settings.select_on}"
@@ -197,7 +208,7 @@ def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connec
                     trial.end("FAILED", states.FAIL, wait=0)
                     failures += 1
                     bar.write(f"trial {trial.asked.number} failed: {what}")
-                    if failures == 3:  # one may have a rate too high; three are no accident
+                    if failures == FAILURES:
                         raise files.UserError(f"three trials failed, the last: {what}")
                     continue
                 if kind == "done":
@@ -225,8 +236,16 @@ def _on_cluster(optuna, study, wanted, settings, dataset, folder, report, connec
 def _suggest(trial, key, ends):
     if isinstance(ends, list):
         return trial.suggest_categorical(key, ends)
-    whole = params.Train.model_fields[key.partition(".")[2]].annotation is int
-    return (trial.suggest_int if whole else trial.suggest_float)(key, ends.low, ends.high, log=ends.log)
+    return (trial.suggest_int if _whole(key) else trial.suggest_float)(key, *_ends(key, ends), log=ends.log)
+
+
+def _whole(key):
+    """Whether a key, as sweep.yaml names it, takes whole numbers."""
+    return params.Train.model_fields[key.partition(".")[2]].annotation is int
+
+
+def _ends(key, ends):
+    return (int(ends.low), int(ends.high)) if _whole(key) else (ends.low, ends.high)
 
 
 def _bury(optuna, study):

@@ -75,7 +75,7 @@ real = pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 names n
 def test_ways_of_training_take_turns_on_the_real_data(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(bench, "SECONDS", 0.3)
-    bench._read_faces()
+    bench.read_faces()
     found = bench.race({way: (way, 1) for way in (bench.TEXTS, "speedrun, 32x32")})
     assert all(one["images_per_second"] > 10 for one in found.values())
 
@@ -86,7 +86,7 @@ def test_sixteen_times_the_data_cost_neither_memory_nor_speed(monkeypatch):
     """1.3 GB of faces, memory-mapped. The best turns are compared: a busy machine only ever takes time away."""
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(bench, "ROUNDS", 5)
-    bench._read_faces()
+    bench.read_faces()
     found = bench.race({times: ("speedrun, 48x48", int(times)) for times in ("1", "16")})
     assert found["16"]["anonymous_mb"] < 1500
     assert found["16"]["fastest"] > 0.9 * found["1"]["fastest"]

@@ -54,6 +54,8 @@ def test_a_broken_off_sweep_goes_on_and_ends_with_all_its_trials(bench, monkeypa
     assert states.count("COMPLETE") + states.count("PRUNED") == 4 and states.count("FAIL") == 1
     assert calls == [False, False, False, True, False]  # what was killed was tried again first, from its checkpoint
     assert said[-1].startswith("best: ") and "dvc exp run -S train.learning_rate=" in said[-1]
+    rates = {trial.params["train.learning_rate"] for trial in study.trials}
+    assert len(rates) == 4  # the second call does not ask for the first one's trials again
     page = (bench / "reports/sweep.md").read_text()
     assert page.count("\n| ") == 5 and "Private was not looked at" in page
     assert not list((bench / ".ferlab/sweeps/tiny").glob("*.npz"))
@@ -151,6 +153,29 @@ def test_three_failures_end_a_sweep_and_one_does_not(bench):
         sweep.sweep(report=lambda line: None, cluster=fake)
 
 
+def test_a_diverged_trial_here_does_not_end_the_sweep_but_three_do(bench, monkeypatch):
+    fit, calls, bad = training.fit, [], [2]
+
+    def sometimes(*arguments):
+        calls.append(arguments)
+        if len(calls) in bad:
+            raise UserError("the loss is no number")
+        return fit(*arguments)
+
+    monkeypatch.setattr(training, "fit", sometimes)
+    (bench / "sweep.yaml").write_text(SWEEP + "  train.batch_size: {from: 8, to: 16}\n")
+    said = []
+    study = sweep.sweep(report=said.append)
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("FAIL") == 1 and len(states) == 5 and any("failed: the loss is no number" in line for line in said)
+    assert all(8 <= trial.params["train.batch_size"] <= 16 for trial in study.trials)
+    assert f"-S train.learning_rate={study.best_params['train.learning_rate']} " in said[-1]  # all digits: the same training
+    (bench / "sweep.yaml").write_text(SWEEP.replace("name: tiny", "name: other"))
+    calls, bad = [], [1, 2, 3]
+    with pytest.raises(UserError, match="three trials failed, the last: the loss is no number"):
+        sweep.sweep(report=said.append)
+
+
 def test_memory_mapped_faces_are_passed_on_without_a_copy(bench):
     import pickle
 
@@ -191,6 +216,7 @@ def test_ctrl_c_leaves_a_cluster_s_trials_to_be_tried_again(bench):
     ("[0.0, 0.2]", "[0.0, 1.2]", "train.dropout = 1.2"),
     ("from: 0.0001", "from: 0.1", "ranges.train.learning_rate: `from` must be below `to`, and above 0"),
     ("from: 0.0001", "from: -1", "ranges.train.learning_rate: `from` must be below `to`, and above 0"),
+    ("train.dropout: [0.0, 0.2]", "train.epochs: {from: 1.5, to: 4}", "ranges.train.epochs: takes whole numbers only"),
     ("trials: 4", "trials: 0", "trials: input should be greater than or equal to 1"),
     ("seed: 0\n", "", "seed: field required"),
     ("name: tiny", "name: a/b", "name: string should match"),
