@@ -6,13 +6,12 @@ holds for the same code, data, settings and processor is not trained again, so t
 
 import hashlib
 import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench import FACES, fit, read_faces, say
+from benchmarks.bench import FACES, fit, read_faces, run, say
 from ferlab import evaluation, files, params, results, tracking
 from ferlab.dataset import Dataset
 from ferlab.figures import ACCENT, INK, MUTED, figure
@@ -49,7 +48,7 @@ def train(chosen, dataset):
     return found
 
 
-def run():
+def train_missing():
     """Train what is missing; returns {variant: [one result per seed]}."""
     read_faces()
     dataset, cpu = Dataset.load(FACES), tracking.machine()["cpu"]
@@ -101,7 +100,7 @@ def pinned(recipe):
     """[(key, details, history with the column `seconds`)] of a recipe's committed results that know their epochs' seconds."""
     found = []
     for key in results.listed():
-        if key.partition("-s")[0] == recipe:
+        if params.recipe_of(key)[0] == recipe:
             _, details, history, about = results.read(key)
             if history is not None and len(about.get("epochs", [])) == len(history):
                 found.append((key, details, history.assign(seconds=np.cumsum(about["epochs"]), cpu=about["machine"]["cpu"])))
@@ -135,12 +134,7 @@ def draw(path):
 
 def main():
     began = time.perf_counter()
-    try:
-        found = run()
-    except files.UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the finished trainings are kept: the same command goes on from there")
+    found = train_missing()
     files.write_text(PAGE, text(found))
     draw(FIGURE)
     for variant, rows in found.items():
@@ -149,4 +143,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

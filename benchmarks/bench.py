@@ -506,13 +506,7 @@ def main():
     if arguments.worker:
         worker(arguments.worker, arguments.times)
         return
-    try:
-        found = bench(arguments.long)
-    except files.UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; reports/bench.json holds what was measured since the stages, if they were reached")
-    say(table(found))
+    say(table(bench(arguments.long)))
     say("wrote reports/bench.json and its figures")
 
 
@@ -520,5 +514,15 @@ def say(line):
     print(line, flush=True)
 
 
+def run(main):
+    """Call a benchmark; what the user can mend becomes one line and exit code 1."""
+    try:
+        main()
+    except files.UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was finished and written is kept")
+
+
 if __name__ == "__main__":
-    main()
+    run(main)

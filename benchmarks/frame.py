@@ -7,6 +7,7 @@ the largest box on each the ratio of sides and how far its middle is off, median
 import cv2
 import numpy as np
 
+from benchmarks.bench import run
 from ferlab import faces, sources
 
 SIDE, EDGE, COUNT = 192, 96, 300
@@ -31,4 +32,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench import FACES, read_faces, say
+from benchmarks.bench import FACES, read_faces, run, say
 from ferlab import cluster as clusters
 from ferlab import files, params, tracking
 from ferlab.dataset import Dataset
@@ -165,7 +165,7 @@ def _client(each):
     with tracking.store() as client:
         run = client.create_run(tracking._experiment(client, "scale")).info.run_id
         tracking._log_epoch(client, run, row)
-        ready.wait()  # all clients together
+        ready.wait(60)  # all clients together; one that failed must not hold up the others for ever
         until, found, refused = time.perf_counter() + WRITING, [], []
 
         def write(place):
@@ -256,6 +256,12 @@ def text(found):
 
 
 def main():
+    try:
+        from tests import servers
+    except ImportError:
+        raise files.UserError("scale: needs the tests' packages; pip install --require-hashes -r requirements-dev.txt") from None
+    if not servers.programs():
+        raise files.UserError("scale: PostgreSQL is not installed; on Debian: apt-get install postgresql")
     read_faces()
     found = {"machine": tracking.machine(), "images": IMAGES, "training_images": len(Dataset.load(FACES).split("train").faces)}
     say("trials on one worker, on two, and without Ray")
@@ -274,4 +280,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

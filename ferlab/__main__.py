@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -206,10 +207,12 @@ def main():
         arguments.call(arguments)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except OSError as error:  # a full disk, a folder that may not be written, a file in a folder's place
-        if not error.filename:
+        if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        sys.exit(f"error: {error.filename}: {(error.strerror or str(error)).lower()}")
+        sys.exit(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ FREE_GIB = 5  # the packages and a few experiments on FER2013
 
 def report():
     """(lines about machine and versions, troubles as (what, fix)); looks only, changes nothing."""
-    about = machine() | {name: metadata.version(name) for name in ("dvc", "mlflow")} | {"bfloat16": fast_bfloat16()}
+    about = machine() | {name: _version(name) for name in ("dvc", "mlflow")} | {"bfloat16": fast_bfloat16()}
     checks = (commit, identity, head, settings, packages, old_lock, missing, dvc_locks, unfinished, dead_runs, tracking_server,
               remote, real_data, disk)
     return [f"{name:<12}{value}" for name, value in about.items()], [trouble for check in checks for trouble in check()]
@@ -52,11 +52,18 @@ def settings():
 
 
 def packages():
-    pinned = re.findall(r"^([\w.-]+)==(\S+)", Path("requirements.txt").read_text(), re.M)
+    pinned = re.findall(r"^([\w.-]+)==(\S+)", (files.root() / "requirements.txt").read_text(), re.M)
     wanted = {name: {version for other, version in pinned if other == name} for name, _ in pinned}
     for name in ("dvc", "keras", "mlflow", "numpy", "pandas", "tensorflow"):
-        if metadata.version(name) not in wanted[name]:
-            yield f"{name} {metadata.version(name)} is installed, {' or '.join(wanted[name])} pinned", "rm -r .venv && make repro"
+        if _version(name) not in wanted[name]:
+            yield f"{name} {_version(name)} is installed, {' or '.join(wanted[name])} pinned", "rm -r .venv && make repro"
+
+
+def _version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not"
 
 
 def old_lock():

@@ -34,8 +34,7 @@ def rows():
 
 
 def _settings(key):
-    recipe, _, seed = key.partition("-s")
-    return params.raw_recipe(recipe, int(seed or 0))
+    return params.raw_recipe(*params.recipe_of(key))
 
 
 def _row(key, details, history, about, settings):
@@ -43,7 +42,7 @@ def _row(key, details, history, about, settings):
     scores, six = details["splits"][split], details["six_class"][split]
     members = settings.get("anchor", {}).get("members", [])  # an ensemble costs what they cost together
     seconds = sum(results.read(one)[3].get("train_seconds", 0) for one in members) if members else about.get("train_seconds")
-    claims = [(where, score, value) for where, score, value in CLAIMS.get(key.partition("-s")[0], []) if score == "accuracy"]
+    claims = [(where, score, value) for where, score, value in CLAIMS.get(params.recipe_of(key)[0], []) if score == "accuracy"]
     return {"key": key, "split": split, "details": details, "history": history, "settings": settings,
             "network": details["model"]["name"], "weights": details["model"]["parameters"], "classes": len(details["classes"]),
             "accuracy": scores["accuracy"], "low": scores["accuracy_low"], "high": scores["accuracy_high"],

@@ -47,7 +47,7 @@ def rows():
     """One dict per recipe with a claim or a result: recipe, key, and where it ran details, run, claims with verdicts."""
     found = []
     for recipe in params.recipes():
-        keys = [key for key in results.listed() if key.partition("-s")[0] == recipe]
+        keys = [key for key in results.listed() if params.recipe_of(key)[0] == recipe]
         if not keys:
             found.append({"recipe": recipe, "key": None})
         for key in keys:

@@ -5,6 +5,7 @@ Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off`
 
 import difflib
 import functools
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -93,6 +94,17 @@ class Evaluate(Section):
     robustness: bool
     extra_datasets: list[Annotated[str, Field(min_length=1)]]
 
+    @field_validator("extra_datasets")
+    @classmethod
+    def names_differ(cls, entries):
+        """Scores are kept by name, which is that of the file: equal names would be judged as one set."""
+        names = [Path(entry).stem for entry in entries]
+        taken = ("train", "validation", "public", "private", "private_unseen", "test")
+        twice = next((name for name in names if names.count(name) > 1 or name in taken), None)
+        if twice:
+            raise ValueError(f"{twice} names a split or another set already, rename the file")
+        return entries
+
 
 class Explain(Section):
     temperature: bool
@@ -147,6 +159,12 @@ def key(recipe, seed=0):
     return f"{recipe}-s{seed}" if seed else recipe
 
 
+def recipe_of(key):
+    """(recipe, seed) of such a key."""
+    recipe, seed = re.fullmatch(r"(.+?)(?:-s(\d+))?", key).groups()
+    return recipe, int(seed or 0)
+
+
 def raw_recipe(name=None, seed=0):
     """The sections that all recipes share, with those of one recipe where it is named, as a nested dict."""
     values = raw(RECIPES / "params.yaml")
@@ -154,8 +172,13 @@ def raw_recipe(name=None, seed=0):
         if name not in recipes():
             close = difflib.get_close_matches(name, recipes(), 1)
             raise UserError(f"{RECIPES}/{name}.yaml: no such recipe" + (f", did you mean {close[0]}?" if close else ""))
-        values = values | raw(RECIPES / f"{name}.yaml")
+        own = raw(RECIPES / f"{name}.yaml")
+        if not isinstance(own, dict):
+            raise UserError(f"{RECIPES}/{name}.yaml: holds no sections")
+        values = values | own
         if seed:
+            if "train" not in values:
+                raise UserError(f"{RECIPES}/{name}.yaml: trains nothing, so it has no seed {seed}")
             values["train"]["seed"] = seed
     return values
 

@@ -124,7 +124,7 @@ def bring(name, path):
         try:
             DVCFileSystem(str(place), rev=known.get(name)).get(source, str(path))
         except Exception as error:  # DVC raises many kinds
-            if name not in known and "train" not in params.raw_recipe(name.partition("-s")[0]):
+            if name not in known and "train" not in params.raw_recipe(params.recipe_of(name)[0]):
                 raise files.UserError(f"{name}: this recipe trains no network; name another") from None
             how = f"dvc exp apply {name} && dvc repro" if name in known else f"dvc --cd {params.RECIPES} repro predict@{name}"
             reason = " ".join(str(error).split())[:100]
@@ -145,6 +145,16 @@ def predict(inputs, out=Path("predictions"), model="", detector=None, camera=Non
     predictor = Predictor(model, detector)
     print(f"model: {model or 'the one that ships'}; detector: {predictor.detector.name if predictor.detector else 'none'}")
     rows = []
+
+    def keep():
+        table = _table(rows, predictor.classes)
+        target = out / f"predictions.{'json' if json else 'csv'}"
+        if json:
+            files.write_json(target, table.astype(object).to_dict("records"))
+        else:
+            files.write_csv(target, table, "%.6g")
+        print(f"{len(table)} faces, listed in {target}; pictures beside it")
+
     try:
         stills = [entry for entry in found if entry[0].suffix.lower() not in CLIPS]
         for start in _progress(range(0, len(stills), CHUNK), "photos", quiet=len(stills) <= CHUNK):
@@ -156,13 +166,11 @@ def predict(inputs, out=Path("predictions"), model="", detector=None, camera=Non
             _clip(predictor, camera, Path(f"camera-{camera}.mp4"), out, rows, seconds)
     except KeyboardInterrupt:
         print("stopped; what was found so far is kept")
-    table = _table(rows, predictor.classes)
-    target = out / f"predictions.{'json' if json else 'csv'}"
-    if json:
-        files.write_json(target, table.astype(object).to_dict("records"))
-    else:
-        files.write_csv(target, table, "%.6g")
-    print(f"{len(table)} faces, listed in {target}; pictures beside it")
+    except Exception:  # no such camera, a full disk
+        if rows:
+            keep()
+        raise
+    keep()
     return failed
 
 

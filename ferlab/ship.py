@@ -18,8 +18,7 @@ def ship(key):
     metrics, details, _, _ = results.read(key)
     if tuple(details["classes"]) != CLASSES:
         raise files.UserError(f"{key}: knows {len(details['classes'])} classes; what ships must know FER2013's {len(CLASSES)}")
-    recipe, _, seed = key.partition("-s")
-    settings = params.load_recipe(recipe, int(seed or 0))
+    settings = params.load_recipe(*params.recipe_of(key))
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         predict.bring(key, path)
@@ -56,6 +55,6 @@ def card(key, details, settings):
         calibration |= {"temperature": chosen, "chosen_on": settings.train.select_on,
                         "error_cooled": explain.calibration_error(explain.cooled(parts[split], chosen))}
     head = (f"The model that `python -m ferlab predict` takes where no other is named: recipe "
-            f"[{key}](../{params.RECIPES}/{key.partition('-s')[0]}.yaml), put here by `python -m ferlab ship {key}`. "
+            f"[{key}](../{params.RECIPES}/{params.recipe_of(key)[0]}.yaml), put here by `python -m ferlab ship {key}`. "
             "Its sha256 stands in model.json and is checked before the file is opened.\n\n")
     return head + explain_page.card(details, settings, calibration)

@@ -144,8 +144,8 @@ def project_recipe(key):
     from ferlab import results
 
     place = results.folder(key)
-    recipe, _, seed = key.partition("-s")
-    settings = params.raw_recipe(recipe, int(seed or 0))
+    recipe, seed = params.recipe_of(key)
+    settings = params.raw_recipe(recipe, seed)
     run = files.read_json(place / "run.json") if (place / "run.json").exists() else {}
     listed = [file for file in sorted(place.iterdir()) if file.name != "run.json"]
     result = result_key(settings, *map(md5, (place / "predictions.csv.gz", place / "details.json", place / "metrics.json")))
@@ -227,33 +227,43 @@ def sync(report=print):
 
     One that cannot be shown (files gone from the cache, another version of the project) is reported in a line and left out.
     """
+    from mlflow.exceptions import MlflowException
+
     from ferlab import results
 
     root, done, listed = files.root(), 0, experiments()
-    with store() as client:
-        bury(client)
-    if _finished(root) and not any(_same_result(root, revision) for _, revision, _ in listed):
-        project(root)
-        project_explained(root)
-        done += 1
-    for key in results.listed():
+    try:
+        with store() as client:
+            bury(client)
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:100]
+        raise files.UserError(f"MLflow does not answer ({reason}); python -m ferlab doctor") from None
+
+    @contextlib.contextmanager
+    def reported(name, remedy=""):
+        """DVC, Git and MLflow raise many kinds; one bad result must not hide the others."""
+        nonlocal done
         try:
-            project_recipe(key)
+            yield
             done += 1
-        except files.UserError as error:
-            report(f"{key}: not shown in MLflow ({error})")
+        except Exception as error:  # noqa: BLE001
+            report(f"{name}: not shown in MLflow ({' '.join(str(error).split())[:120]}){remedy}")
+
+    if _finished(root) and not any(_same_result(root, revision) for _, revision, _ in listed):
+        with reported("the workspace's result"):
+            project(root)
+            project_explained(root)
+    for key in results.listed():
+        with reported(key):
+            project_recipe(key)
     for name, revision, baseline in listed:
-        try:
+        with reported(name, f"; `dvc exp apply {name}` and `dvc repro` make it again"):
             with store() as client:
                 there = any(run.data.tags.get("ferlab.complete") for run in _runs(client, _key_of(root, revision), name))
             if not there:
                 with tempfile.TemporaryDirectory() as temporary:
                     _materialise(root, revision, Path(temporary))
                     project(Path(temporary), name, baseline)
-            done += 1
-        except Exception as error:  # DVC, Git and MLflow raise many kinds; one bad experiment must not hide the others
-            reason = " ".join(str(error).split())[:120]
-            report(f"{name}: not shown in MLflow ({reason}); `dvc exp apply {name}` and `dvc repro` make it again")
     return done
 
 

@@ -4,6 +4,7 @@ Each time in a clone of its own with an empty DVC cache: twice plainly, once as 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def run(folder, way, changes):
     call("dvc", *WAYS[way], *[part for change in changes for part in ("-S", change)])
     if way == "queue":
         call("dvc", "queue", "start")
-        while any(state in call("dvc", "queue", "status") for state in ("Queued", "Running")):
+        while re.search("Queued|Running", call("dvc", "queue", "status")):
             time.sleep(2)
     refs = call("git", "for-each-ref", "refs/exps", "--format=%(refname)").split()
     made = [ref for ref in refs if len(ref.split("/")) == 5]  # refs/exps/<2 digits>/<38 digits>/<name>

@@ -86,3 +86,29 @@ def test_experiments_keep_every_comment(tmp_path):
     comments = [line.strip() for line in TEXT.splitlines() if line.strip().startswith("#")]
     assert [line.strip() for line in file.read_text().splitlines() if line.strip().startswith("#")] == comments
     assert params.load(file).train.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(("entries", "name"), [(["a/faces.zip", "b/faces.zip"], "faces"), (["ck48", "x/ck48.csv"], "ck48"),
+                                               (["public"], "public")])
+def test_two_further_sets_of_one_name_are_not_judged_as_one(entries, name):
+    with pytest.raises(ValueError, match=f"{name} names a split or another set already"):
+        params.Evaluate(flip=True, shift=2, mistakes=5, robustness=False, extra_datasets=entries)
+    params.Evaluate(flip=True, shift=2, mistakes=5, robustness=False, extra_datasets=["a/faces.zip", "b/others.zip"])
+
+
+@pytest.mark.parametrize(("key", "recipe", "seed"), [("speedrun", "speedrun", 0), ("speedrun-s12", "speedrun", 12),
+                                                     ("my-small", "my-small", 0), ("my-small-s3", "my-small", 3)])
+def test_a_key_names_its_recipe_and_seed(key, recipe, seed):
+    assert params.recipe_of(key) == (recipe, seed) and params.key(recipe, seed) == key
+
+
+def test_an_empty_recipe_and_a_seed_of_what_trains_nothing_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(UserError, match="recipes/majority.yaml: trains nothing, so it has no seed 1"):
+        params.load_recipe("majority", 1)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/params.yaml").write_text((REPOSITORY / "recipes/params.yaml").read_text())
+    (tmp_path / "recipes/mine.yaml").write_text("# nothing yet\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="recipes/mine.yaml: holds no sections"):
+        params.load_recipe("mine")

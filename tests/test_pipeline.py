@@ -166,7 +166,7 @@ def test_dvc_yaml_declares_every_module_and_section_a_stage_uses(repository, dec
     assert f"stages/{stage}.py" in deps
     if stage in ("download", "eda", "balance"):
         assert found["heavy"] == []
-    assert repository("dvc status -q; git status --porcelain") == "", "the stage run again gave other bytes"
+    assert repository("dvc status -q && git status --porcelain") == "", "the stage run again gave other bytes"
 
 
 def test_every_exception_is_still_a_module():
@@ -193,7 +193,7 @@ def test_a_wrong_parameter_is_one_line_and_keeps_the_last_result(repository, old
     assert (repository.path / "dvc.lock").read_text() == lock
     assert not list(repository.path.rglob("*.part"))
     repository("dvc checkout -q --allow-missing")
-    assert repository("dvc status -q; git status --porcelain") == ""
+    assert repository("dvc status -q && git status --porcelain") == ""
 
 
 @pytest.mark.parametrize("before", ["true", "git init -q"], ids=["no repository", "no commit"])

@@ -238,6 +238,11 @@ def test_a_camera_is_watched_until_it_is_stopped_and_one_that_is_not_there_is_on
 
     with pytest.raises(UserError, match="camera 97: cannot be opened"):
         predict.predict([], tmp_path / "out", str(model), "haar", camera=97)
+    assert not (tmp_path / "out").exists()
+    cv2.imwrite(str(tmp_path / "photo.png"), cv2.cvtColor(astronaut, cv2.COLOR_RGB2BGR))
+    with pytest.raises(UserError, match="camera 97: cannot be opened"):
+        predict.predict([tmp_path / "photo.png"], tmp_path / "kept", str(model), "haar", camera=97)
+    assert len(pd.read_csv(tmp_path / "kept/predictions.csv")) == 1
     with pytest.raises(UserError, match="nothing to predict"):
         predict.predict([], tmp_path / "out", str(model), "haar")
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera())

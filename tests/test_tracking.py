@@ -1,6 +1,11 @@
 """MLflow's own races, as several writers meet them (test_servers.py has the writers)."""
 
+import socket
+
+import pytest
+
 from ferlab import tracking
+from ferlab.files import UserError
 
 
 def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_again(tmp_path, monkeypatch):
@@ -22,3 +27,30 @@ def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_agai
         tracking._log_files(run.info.run_id, [], {"dataset": "faces", "digest": "0" * 32}, None)
         used, = client.get_run(run.info.run_id).inputs.dataset_inputs
     assert used.dataset.name == "faces" and len(calls) == 2
+
+
+def test_sync_says_in_a_line_that_the_server_is_down(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # a port that nobody listens on, once it is closed
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(UserError, match="MLflow does not answer .*ferlab doctor") as caught:
+        tracking.sync()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_that_cannot_be_shown_does_not_hide_the_others(tmp_path, monkeypatch):
+    from ferlab import results
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(results, "listed", lambda: ["good", "bad", "better"])
+
+    def show(key):
+        if key == "bad":
+            raise OSError("gone")
+
+    monkeypatch.setattr(tracking, "project_recipe", show)
+    said = []
+    assert tracking.sync(said.append) == 2
+    assert said == ["bad: not shown in MLflow (gone)"]
