@@ -150,7 +150,7 @@ def _cell(scores, interval=True):
 def _figure(path, found):
     """Measured accuracy with its interval (dots) and the published one (rings), for the split that the text reports."""
     seeds, found = [row for row in found if row["key"] != row["recipe"]], [row for row in found if row["key"] == row["recipe"]]
-    with figure(path, 8, 1.4 + 0.42 * len(found)) as (_, axes):
+    with figure(path, 8, 1.2 + 0.32 * len(found)) as (drawn, axes):
         for place, row in enumerate(found):
             split = CLAIMS[row["recipe"]][0][0] if row["recipe"] in CLAIMS else "private"
             scores = row["details"]["splits"][split]
@@ -165,9 +165,8 @@ def _figure(path, found):
         axes.axvspan(0.6, 0.7, color=MUTED, alpha=0.15, label="people, 65 ± 5 %")
         axes.set_yticks(range(len(found)), [
             f"{row['key']} ({CLAIMS[row['recipe']][0][0] if row['recipe'] in CLAIMS else 'private'})" for row in found])
-        axes.invert_yaxis()
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.set(title="Accuracy on FER2013", xlim=(0, 1.02))
+        axes.set(title="Accuracy on FER2013", xlim=(0, 1.02), ylim=(len(found) - 0.5, -0.5))
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
-        axes.legend(unique.values(), unique.keys(), frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=4)
+        drawn.legend(unique.values(), unique.keys(), frameon=False, loc="outside lower center", ncols=4)
