@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import PercentFormatter
 
 from benchmarks.bench import FACES, fit, read_faces, run, say
 from ferlab import evaluation, files, params, results, tracking
@@ -30,6 +31,7 @@ VARIANTS = {  # what is left out: what then differs in the train section
     "batches of 256: 128, rate 0.01": {"batch_size": 128, "learning_rate": 0.01},
     "bfloat16: float32": {"precision": "float32"},
 }
+SECONDS = (20, 50, 100, 200, 500, 1000, 2000)  # marks of the figure
 VIEWS = {"one": {}, "two": {"flip": True}, "ten": {"flip": True, "shift": 2}}
 
 
@@ -128,8 +130,10 @@ def draw(path):
                 axes.plot(history["seconds"], history["selection_accuracy"], color=colour, label=label if not index else None)
         axes.axhline(0.65, color=INK, linestyle=":", linewidth=1)
         axes.text(1, 0.655, "people, 65 %", transform=axes.get_yaxis_transform(), ha="right", fontsize=8.5)
-        axes.set(title="Accuracy on FER2013 against training time", xlabel="seconds of training on two cores (logarithmic)",
+        axes.set(title="Accuracy on FER2013 against training time", xlabel="seconds of training on two cores (logarithmic scale)",
                  xscale="log", ylim=(0.2, 0.7))
+        axes.set_xticks(SECONDS, SECONDS)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend(frameon=False, loc="lower right")
 
 
