@@ -1,6 +1,6 @@
 """`make ablation`: what each ingredient of recipes/speedrun.yaml buys; reports/speedrun.md, speedrun.png and speedrun.json.
 
-Every variant is trained with three seeds on the real FER2013 (about an hour and a half together); what speedrun.json already
+Every variant is trained with three seeds on the real FER2013 (an hour and three quarters together); what speedrun.json already
 holds for the same code, data, settings and processor is not trained again, so that a broken-off run goes on.
 """
 
