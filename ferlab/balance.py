@@ -16,7 +16,7 @@ def balance(dataset, settings, audit):
     audit: one row per image of `dataset` in its order, as ferlab.audit.audit gives it. A validation split that holdout
     has cut counts as an evaluation split for drop_seen.
     """
-    dataset = _holdout(replace(dataset, source=dataset.digest), settings.holdout)
+    dataset = _holdout(replace(dataset, source=dataset.digest, identity={}), settings.holdout)
     if settings.drop_seen:
         dataset = _drop_seen(dataset, audit)
     return STRATEGIES[settings.strategy](dataset.ordered(), settings)

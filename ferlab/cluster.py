@@ -249,7 +249,7 @@ def _train(dataset, settings, name, storage, versions, desk):
             model, history, seconds = training.fit(dataset, settings, checkpoint, None, epoch, lambda: tell("uneven"))
         except Stopped:
             return None
-        training.save(model, model_file)
+        training.save(model, model_file, training.about(dataset, settings))
         return {"model": model_file.read_bytes(), "history": history, "seconds": seconds, "parameters": model.count_params(),
                 "machine": tracking.machine()}
 

@@ -14,19 +14,20 @@ from ferlab.files import UserError, read_json, replacing, write_csv, write_json
 
 SIZE = 48
 SPLITS = ("train", "validation", "public", "private", "test")
-COLUMNS = ["id", "label", "split", "origin"]
+COLUMNS = ["id", "label", "split", "origin", "official"]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Gray faces with labels.
 
-    faces: uint8 (N, 48, 48). table: N rows of `id` (text, unique), `label` (class name), `split` (one of SPLITS) and
-    `origin` ("original", or the id that an augmented image was made from). classes: names, alphabetical; a label's index
+    faces: uint8 (N, 48, 48). table: N rows of `id` (text, unique), `label` (class name), `split` (one of SPLITS), `origin`
+    ("original", or the id that an augmented image was made from) and `official` (which row of the official fer2013.csv it
+    shows, from 0; -1 where none is known: ferlab.identify). classes: names, alphabetical; a label's index
     is its place there. `test` rows exist only where a source has no public/private division. training: what train should
     do beyond the images (`class_weights`: one float per class, `sampler`: "balanced"). sizes: images per size in the source,
     before all were made 48x48, e.g. {"48x48": 35887}. source: digest of the dataset this one was made from, empty for an
-    original.
+    original. identity: of an original, what `ferlab.identify` says of it; empty where it was not asked.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dataset:
     training: dict = field(default_factory=dict)
     sizes: dict = field(default_factory=dict)
     source: str = ""
+    identity: dict = field(default_factory=dict)
 
     def __post_init__(self):
         assert self.faces.dtype == np.uint8 and self.faces.shape[1:] == (SIZE, SIZE)
@@ -49,11 +51,10 @@ class Dataset:
 
     @property
     def digest(self):
-        """sha256 of the decoded faces, labels and splits, in row order; ids and file formats do not count."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.faces))
-        rows = zip(self.table["label"], self.table["split"], strict=True)
-        digest.update("\n".join(f"{label},{split}" for label, split in rows).encode())
-        return digest.hexdigest()
+        """sha256 of the decoded faces with their labels and splits; their order, ids and file formats do not count."""
+        rows = zip(self.faces, self.table["label"], self.table["split"], strict=True)
+        each = sorted(hashlib.sha256(face.tobytes() + f"{label},{split}".encode()).digest() for face, label, split in rows)
+        return hashlib.sha256(b"".join(each)).hexdigest()
 
     def where(self, mask):
         """The rows of a boolean mask or integer index, in that order; a mask of one run of rows copies no face."""
@@ -91,7 +92,7 @@ class Dataset:
             counts = {split: {c: int(n) for c, n in column.items()} for split, column in self.counts().items()}
             write_json(part / "dataset.json", {
                 "name": self.name, "digest": self.digest, "source": self.source, "classes": list(self.classes), "counts": counts,
-                "training": self.training, "sizes": self.sizes})
+                "training": self.training, "sizes": self.sizes} | ({"identity": self.identity} if self.identity else {}))
 
     @classmethod
     def load(cls, folder):
@@ -100,8 +101,9 @@ class Dataset:
         try:
             about = read_json(folder / "dataset.json")
             faces = np.load(folder / "faces.npy", mmap_mode="r", allow_pickle=False)
-            table = pd.read_csv(folder / "table.csv", dtype=str, keep_default_na=False)
-            return cls(about["name"], tuple(about["classes"]), faces, table, about["training"], about["sizes"], about["source"])
+            table = pd.read_csv(folder / "table.csv", dtype=str, keep_default_na=False).astype({"official": np.int64})
+            return cls(about["name"], tuple(about["classes"]), faces, table, about["training"], about["sizes"], about["source"],
+                       about.get("identity", {}))
         except FileNotFoundError as error:
             raise UserError(f"{error.filename}: not found; `dvc repro` makes it") from None
         except (ValueError, KeyError, AssertionError) as error:
@@ -110,5 +112,5 @@ class Dataset:
 
 def assemble(name, classes, faces, ids, labels, splits):
     """A Dataset from parallel sequences, rows brought into the canonical order: by split, then by id as text."""
-    table = pd.DataFrame({"id": ids, "label": labels, "split": splits, "origin": "original"}, dtype=object)
+    table = pd.DataFrame({"id": ids, "label": labels, "split": splits, "origin": "original"}, dtype=object).assign(official=-1)
     return Dataset(name, tuple(classes), faces, table).ordered()

@@ -5,8 +5,10 @@ judged again where no model is. Cost on two cores, small network: 0.5 s per 1,00
 """
 
 import hashlib
+import json
 import math
 import zipfile
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from ruamel.yaml import YAML
 
 from ferlab.dataset import SPLITS
 from ferlab.files import UserError, root
+from ferlab.prepare import prepared
 
 MERGE = ("disgust", "angry")  # the six-class reading of FER2013 counts the first as the second
 SCALARS = ("precision_macro", "recall_macro", "f1_macro", "f1_weighted")  # of the final split, in metrics.json
@@ -21,8 +24,23 @@ MOST_BYTES = 2 << 30  # of an unpacked model
 Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 
 
+@dataclass(frozen=True)
+class About:
+    """What a model's file says of its use (ferlab.training.about). classes: names, empty where the file does not say.
+    equalize: whether faces are equalised first. labels, dataset, digest: what it was trained on."""
+
+    classes: tuple = ()
+    equalize: bool = False
+    labels: str = ""
+    dataset: str = ""
+    digest: str = ""
+
+
 def load(path, name, classes=None):
-    """The Keras model at `path` on backend `name`; code hidden in the file is refused, as is a wrong hash or class count."""
+    """The Keras model at `path` on backend `name`, with an `about` (About) that `predict` and others go by.
+
+    Code hidden in the file is refused, as is a wrong hash or class count.
+    """
     from ferlab import backend
 
     if not path.exists():
@@ -35,12 +53,30 @@ def load(path, name, classes=None):
         if unpacked > MOST_BYTES:
             raise ValueError(f"it unpacks to {unpacked >> 20} MiB")
         network = keras.models.load_model(path, compile=False, safe_mode=True)
+        network.about = read_about(path)
     except Exception as error:  # damaged files raise nearly anything in Keras
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a usable Keras model ({reason}); `dvc repro` trains one") from None
     if classes and network.output_shape[-1] != classes:
         raise UserError(f"{path}: has {network.output_shape[-1]} classes, the data have {classes}; run `dvc repro`")
     return network
+
+
+def read_about(path):
+    """The About in a `.keras` file; an empty one where the file was not written by ferlab. Needs no Keras."""
+    with zipfile.ZipFile(path) as archive:
+        if "ferlab.json" not in archive.namelist():
+            return About()
+        told = json.loads(archive.read("ferlab.json"))
+    made = About(**told | {"classes": tuple(told["classes"])})
+    if not isinstance(made.equalize, bool) or not all(isinstance(name, str) for name in made.classes):
+        raise ValueError("its ferlab.json does not say classes and equalize")
+    return made
+
+
+def prepare(model, faces):
+    """The faces uint8 (..., 48, 48) as this network was trained to see them."""
+    return prepared(faces, getattr(model, "about", About()).equalize)
 
 
 def _check_hash(path):
@@ -66,7 +102,7 @@ def predict(model, faces, flip=False, shift=0, batch=512):
     batch = max(1, min(batch, len(faces)))
     found = np.zeros((len(faces), model.output_shape[-1]), np.float32)
     for start in range(0, len(faces), batch):
-        part = np.asarray(faces[start:start + batch])[..., None]
+        part = prepare(model, np.asarray(faces[start:start + batch]))[..., None]
         full = np.zeros((batch, *part.shape[1:]), np.uint8)
         full[:len(part)] = part
         views = list(_views(full, flip, shift))

@@ -39,7 +39,7 @@ def grad_cam(network, faces, classes):
     import keras
 
     front, rest = _halves(network)
-    values = front.predict_on_batch(faces[..., None])
+    values = front.predict_on_batch(evaluation.prepare(network, faces)[..., None])
     slopes = _gradient(keras, rest, np.asarray(values, np.float32), classes)
     values = np.asarray(values, np.float32)
     if values.ndim == 3:  # tokens of a square grid
@@ -122,7 +122,7 @@ def feature_maps(network, face, layers):
         if name not in spatial:
             raise UserError(f"explain.layers: the network has no layer {name!r} with maps; it has {', '.join(spatial)}")
     outputs = [network.get_layer(name).output for name in layers]
-    given = keras.Model(network.input, outputs).predict_on_batch(face[None, ..., None])
+    given = keras.Model(network.input, outputs).predict_on_batch(evaluation.prepare(network, face)[None, ..., None])
     given = given if isinstance(given, list) else [given]
     return {name: np.asarray(values[0], np.float32) for name, values in zip(layers, given, strict=True)}
 

@@ -70,6 +70,8 @@ class Train(Section):
     zoom: Share
     erase: Share
     low_resolution: Annotated[float, Field(ge=0, le=1)]
+    labels: Literal["fer2013", "ferplus"] = "fer2013"  # recipes need not name these two
+    equalize: bool = False
     select_on: Literal["public", "validation"]
     keep: Literal["best", "last"]
     early_stopping: Count

@@ -30,9 +30,9 @@ class Predictor:
 
     def __init__(self, model="", detector=None):
         """model: as of `find_model`. detector: as of faces.Detector, or `none`: pictures are faces already cut out."""
-        with find_model(model) as (path, classes, backend):
+        with find_model(model) as (path, backend):
             self.network = evaluation.load(path, backend)
-        self.classes = classes or _classes(path, self.network.output_shape[-1])
+        self.classes = self.network.about.classes or _classes(path, self.network.output_shape[-1])
         if len(self.classes) != self.network.output_shape[-1]:
             raise files.UserError(f"{path}: has {self.network.output_shape[-1]} classes, expected {len(self.classes)}")
         self.detector = None if detector == "none" else faces.Detector(detector)
@@ -73,21 +73,21 @@ def whole(image):
 
 @contextlib.contextmanager
 def find_model(name):
-    """Yield (path, classes or None, backend) of a model, for as long as the block lasts.
+    """Yield (path, backend) of a model, for as long as the block lasts.
 
     name: nothing (the one that ships), a `.keras` file, `bench`, a recipe's key, a DVC experiment, an MLflow run (name or id).
     """
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         if not name:
-            yield _shipped(), CLASSES, "tensorflow"
+            yield _shipped(), "tensorflow"
         elif Path(name).suffix == ".keras":
-            yield Path(name), None, "tensorflow"
+            yield Path(name), "tensorflow"
         elif name == "bench":
-            yield Path("models/model.keras"), _of_bench(), params.raw()["train"]["backend"]
+            yield Path("models/model.keras"), params.raw()["train"]["backend"]
         else:
             bring(name, path)
-            yield path, None, "tensorflow"
+            yield path, "tensorflow"
 
 
 def _shipped():
@@ -95,11 +95,6 @@ def _shipped():
     if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
         raise files.UserError(f"{path}: not the model that ships (its sha256 differs); git checkout {path.parent.name}")
     return path
-
-
-def _of_bench():
-    details = Path("reports/details.json")
-    return tuple(files.read_json(details)["classes"]) if details.exists() else None
 
 
 def _classes(path, count):

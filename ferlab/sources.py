@@ -18,18 +18,18 @@ from urllib.parse import urljoin, urlsplit
 import numpy as np
 from tqdm import tqdm
 
-from ferlab import images
+from ferlab import identify, images
 from ferlab.archives import MOST_BYTES, opened, refuse_stand_in
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE, assemble
 from ferlab.files import UserError, root
 
-# The published images as class folders: the digest of the decoded pixels, and the images per class, in CLASSES' order.
-FER2013_DIGEST = "75d3ed2792ec154aaf8741ffdec14570fc76273b94f9139fb8adf2a0f47729bf"
+# What is known by its content (Dataset.digest), in whatever file it comes.
+NAMES = {"e7e54e49e97c12afdbe7cc3e8f2071152fc714ace991304bf6cbb05f866c15c2": "fer2013",  # the official pixels
+         "67366850129b4509b33e75fa75f1cb96f1a094f74bd430c3f434049a7e2945a2": "fer2013-jpeg"}  # Kaggle's class folders
+# Images per class, in CLASSES' order, of both.
 FER2013_COUNTS = {"train": (3995, 436, 4097, 7215, 4965, 4830, 3171), "public": (467, 56, 496, 895, 607, 653, 415),
                   "private": (491, 55, 528, 879, 626, 594, 416)}
-# md5 of the published fer2013.csv and icml_face_data.csv.
-FER2013_CSV = {"f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b1d"}
 CSV_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 SPELLINGS = {"angry": "angry anger", "disgust": "disgust disgusted", "fear": "fear fearful feared scared afraid",
@@ -62,9 +62,9 @@ def read(dataset):
     shown = f"FER2013={place}" if official and not address else place
     try:
         data, about = read_path(path, shown)
-        if official and not data.name.startswith("fer2013"):
-            pixels = f"the counts are right, but the pixels differ (digest {data.digest[:12]})"
-            raise UserError(f"{shown}: not FER2013: {difference(data) or pixels}")
+        if official and data.name not in NAMES.values():
+            pixels = "the counts are right, but the pixels differ"
+            raise UserError(f"{shown}: not FER2013: {difference(data) or pixels}; python -m ferlab identify <it> says what it is")
     except UserError as error:
         if address:
             path.unlink(missing_ok=True)  # a wrong download is not kept, so that the next run asks again
@@ -75,6 +75,12 @@ def read(dataset):
 
 def read_path(path, place=None):
     """(Dataset, dict) from a folder, an archive or a CSV; `place` is what errors call it."""
+    data, about = read_unnamed(path, place)
+    return identified(data), about
+
+
+def read_unnamed(path, place=None):
+    """The same before anybody asked what it is: a Dataset without a name, no row of which is known as an official one."""
     path, place = Path(path), str(place or path)
     about = {}
     with opened(path, place) as (kind, files, folders, open_member):
@@ -99,15 +105,21 @@ def read_path(path, place=None):
             with open(path, "rb") as file:
                 about[kind] = hashlib.file_digest(file, kind).hexdigest()
     sizes = about.pop("sizes", {f"{SIZE}x{SIZE}": len(faces)})
-    return replace(data, name=name_of(data, about.get("csv_md5")), sizes=sizes), about
+    return replace(data, sizes=sizes), about
 
 
-def name_of(data, csv_md5):
-    """The name follows the content: see decision 1 of the design."""
+def identified(data):
+    """The dataset with its name, which follows its content, with the official image of each row, and what it is.
+
+    The official pixels also get their official ids, so that they are one and the same dataset in whatever order they came.
+    """
     digest = data.digest
-    if digest == FER2013_DIGEST and not csv_md5 or csv_md5 in FER2013_CSV:
-        return "fer2013"
-    return "fer2013 (csv, unverified digest)" if csv_md5 and not difference(data) else f"custom-{digest[:8]}"
+    name = NAMES.get(digest, f"custom-{digest[:8]}")
+    found = identify.match(data.faces, data.table["label"], data.table["split"])
+    table = data.table.assign(official=found.official)
+    if name == "fer2013":
+        table["id"] = [f"{PREFIX_OF[split]}_{row:05}" for split, row in zip(table["split"], found.official, strict=True)]
+    return replace(data, name=name, table=table).ordered()
 
 
 def difference(data):

@@ -529,6 +529,7 @@ def _log_model(path):
     model = keras.models.load_model(path, compile=False, safe_mode=True)
     inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, 48, 48, 1))])
     outputs = Schema([TensorSpec(np.dtype("float32"), (-1, model.output_shape[-1]))])
+    model.save = lambda place, **_: shutil.copyfile(path, place)  # the very file, with what it says of its use
     needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("keras", settings["backend"], "numpy")]
     mlflow.keras.log_model(model, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=needs)
 

@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ferlab import augment, backend, models
+from ferlab import augment, backend, ferplus, models
 from ferlab.dataset import SIZE
 from ferlab.files import UserError, replacing
+from ferlab.prepare import prepared
 
 HISTORY = ["epoch", "learning_rate", "running_loss", "running_accuracy", "selection_loss", "selection_accuracy", "chosen"]
+ABOUT = "ferlab.json"  # the member of a `.keras` file that says how to use the network
 SMALL_SIDE = 32  # of the faces in the epochs that `low_resolution` names
 ORDER, MIRROR, TRANSFORM, DROPOUT = range(4)  # what a random stream is for; part of its key
 
@@ -51,21 +53,40 @@ def side_of(params, epoch):
     return SMALL_SIDE if epoch < round(params.low_resolution * params.epochs) else SIZE
 
 
+def targets_of(dataset, labels):
+    """What a network is to learn, float32 (N, classes), each row of sum 1: `fer2013` is the class that the dataset names,
+    `ferplus` the shares of FER+'s votes; there a row of zeros is an image without votes (see `supervised`)."""
+    if labels == "ferplus":
+        return ferplus.soft_targets(dataset.table["official"], dataset.classes)
+    return np.eye(len(dataset.classes), dtype=np.float32)[dataset.labels]
+
+
+def supervised(dataset, labels):
+    """The rows of `dataset` that have a target. Raises UserError where FER+ knows none of them."""
+    if labels != "ferplus":
+        return dataset
+    known = targets_of(dataset, labels).any(axis=1)
+    if not known.any():
+        raise UserError(f"train.labels = 'ferplus': FER+ has votes on none of these images ({dataset.name} is not FER2013, or "
+                        "not known for it); set train.labels: fer2013")
+    return dataset.where(known)
+
+
 def batches(dataset, params, epoch):
     """Yield (faces uint8 (n, side, side, 1), targets float32 (n, classes), weights float32 (n,)) of one epoch, augmented."""
     rows, labels, total = order(dataset, params, epoch), dataset.labels, len(dataset.faces)
     weights = np.asarray(dataset.training.get("class_weights", np.ones(len(dataset.classes))), np.float32)
-    targets = np.eye(len(dataset.classes), dtype=np.float32)
+    targets = targets_of(dataset, params.labels)
     # Alternating mirror: a random half of the images, the other half in the next epoch, so that none is seen twice alike
     # (Jordan 2024, arXiv:2404.00498).
     mirrored = (augment.parameters((params.seed, MIRROR), total)[:, 0] < 0.5) ^ bool(epoch % 2)
     uniforms = augment.parameters((params.seed, epoch, TRANSFORM), total)
     for start in range(0, total, params.batch_size):
         here = rows[start:start + params.batch_size]
-        faces = augment.apply(dataset.faces[here], uniforms[start:start + params.batch_size],
+        faces = augment.apply(prepared(dataset.faces[here], params.equalize), uniforms[start:start + params.batch_size],
                               flip=mirrored[here] & params.flip, rotation=params.rotation, shift=params.shift,
                               zoom=params.zoom, erase=params.erase, side=side_of(params, epoch))
-        yield faces[..., None], targets[labels[here]], weights[labels[here]]
+        yield faces[..., None], targets[here], weights[labels[here]]
 
 
 def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None, on_uneven=None):
@@ -83,6 +104,7 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None, on_uneven
         present = [split for split in ("public", "validation") if (dataset.table["split"] == split).any()]
         fix = f"set train.select_on: {present[0]}" if present else "set balance.holdout: 0.1 and train.select_on: validation"
         raise UserError(f"train.select_on = {params.select_on!r}: this dataset has no {params.select_on} images; {fix}")
+    train, selection = supervised(train, params.labels), supervised(selection, params.labels)
 
     model = models.build(params.model, len(dataset.classes), params.dropout)
     judge = keras.Model(model.input, model.get_layer("logits").output)  # faces of full size, whatever is trained on
@@ -129,7 +151,7 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None, on_uneven
 
         current = learner.get_weights()
         judge.set_weights(averaged if params.averaging else current)
-        selection_loss, selection_accuracy = score(judge, selection)
+        selection_loss, selection_accuracy = score(judge, selection, params)
         if params.keep == "last" or selection_accuracy > state["best_accuracy"]:
             state["best_accuracy"], best = selection_accuracy, judge.get_weights()
         learner.set_weights(current)
@@ -151,18 +173,29 @@ def fit(dataset, params, checkpoint=None, on_step=None, on_epoch=None, on_uneven
     return model, history.assign(chosen=(history.index == pick).astype(int))[HISTORY], state["seconds"]
 
 
-def score(learner, dataset, batch=512):
-    """(mean cross-entropy without smoothing, accuracy) of a network that gives logits, on all rows of `dataset`."""
-    logits = np.concatenate([np.asarray(learner.predict_on_batch(dataset.faces[i:i + batch, ..., None]), np.float64)
-                             for i in range(0, len(dataset.faces), batch)])
-    labels = dataset.labels
+def score(learner, dataset, params, batch=512):
+    """(mean cross-entropy without smoothing, accuracy) of a network that gives logits, on all rows of `dataset`: against
+    its labels, or with `ferplus` against the class with the most votes."""
+    logits = np.concatenate([
+        np.asarray(learner.predict_on_batch(prepared(dataset.faces[i:i + batch], params.equalize)[..., None]), np.float64)
+        for i in range(0, len(dataset.faces), batch)])
+    labels = targets_of(dataset, params.labels).argmax(axis=1)
     logits -= logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
     return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
 
 
-def save(model, path):
-    """Write a `.keras` file without dates, zip times or optimiser state: equal weights give equal bytes."""
+def about(dataset, params):
+    """What a model carries in its file, so that whoever uses it need not guess (ferlab.evaluation.About)."""
+    return {"classes": list(dataset.classes), "equalize": params.equalize, "labels": params.labels, "dataset": dataset.name,
+            "digest": dataset.source or dataset.digest}
+
+
+def save(model, path, about=None):
+    """Write a `.keras` file without dates, zip times or optimiser state: equal weights give equal bytes.
+
+    about: as of the function of that name; it becomes the member ferlab.json, which Keras does not read.
+    """
     with replacing(path) as part:
         temporary = part.with_name(f"{part.name}.keras")  # Keras insists on the ending
         try:
@@ -175,6 +208,8 @@ def save(model, path):
                     if name == "config.json":
                         content = _renumbered(content.decode()).encode()
                     target.writestr(zipfile.ZipInfo(name), content)
+                if about:
+                    target.writestr(zipfile.ZipInfo(ABOUT), json.dumps(about))
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -30,6 +30,10 @@ def main(here):
             raise files.UserError("FERLAB_PROCESSES: needs train.backend: jax, and train.devices: as many as all processes have")
         if not far:
             backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
+        left_out = sum(len(part.faces) - len(training.supervised(part, settings.labels).faces)
+                       for part in (dataset.split("train"), dataset.split(settings.select_on)))
+        if left_out:
+            print(f"FER+ labels: {left_out} images have no vote for one of the classes and are left out")
         checkpoint = folder / "checkpoint.npz"
         if checkpoint.exists():
             print("resuming an interrupted training")
@@ -76,7 +80,7 @@ def main(here):
             with files.replacing(here.model) as part:
                 part.write_bytes(done["model"])
         else:
-            training.save(model, here.model)
+            training.save(model, here.model, training.about(dataset, settings))
         files.write_csv(here.history, done["history"], "%.8g")
         live.close()
         record = live.record(dataset.name, done["parameters"], done["seconds"])
@@ -91,7 +95,8 @@ def fingerprint(settings, balanced):
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update((balanced / "dataset.json").read_bytes())
     library = Path(training.__file__).parent
-    for name in ("augment.py", "backend.py", "dataset.py", "training.py", "models/__init__.py", f"models/{settings.model}.py"):
+    for name in ("augment.py", "backend.py", "dataset.py", "ferplus.py", "prepare.py", "training.py", "models/__init__.py",
+                 f"models/{settings.model}.py"):
         digest.update((library / name).read_bytes())
     versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "opencv-python-headless")}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
