@@ -16,6 +16,15 @@ def show(arguments):
     print(summary.text())
 
 
+def identify(arguments):
+    import json
+
+    from ferlab import copies
+
+    found = copies.copy(arguments.path)
+    print(json.dumps(found, indent=1) if arguments.json else copies.table(found))
+
+
 def sync(arguments):
     from ferlab import tracking
 
@@ -174,6 +183,11 @@ def main():
     running.add_argument("key", nargs="+", help="of recipes/dvc.yaml: a recipe, or <recipe>-s<seed>")
     _add_engine(running, os.cpu_count())
     running.set_defaults(call=run_recipes)
+    text = "tell what a copy of FER2013 is: which official images it holds, how they were altered, re-split, relabelled, leaked"
+    identifying = verbs.add_parser("identify", help=text, description=text)
+    identifying.add_argument("path", help="a folder, zip, tar or CSV")
+    identifying.add_argument("--json", action="store_true", help="as JSON, for programs")
+    identifying.set_defaults(call=identify)
     text = "put a recipe's model into pretrained/, with its card: what predict takes where no other is named"
     shipping = verbs.add_parser("ship", help=text, description=text)
     shipping.add_argument("key", help="of a recipe with a result")

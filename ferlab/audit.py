@@ -63,6 +63,7 @@ def summary(audit, dataset):
         "digest": dataset.digest,
         "images": len(audit),
         "source_sizes": dataset.sizes,
+        "identity": dataset.identity,
         "blank": int(audit["blank"].sum()),
         "duplicate_groups": grouped["group"].nunique(),
         "duplicate_images": len(grouped),

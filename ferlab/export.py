@@ -1,7 +1,8 @@
 """`python -m ferlab export`: a trained network as ONNX, as LiteRT, or as a folder that `mlflow models serve` serves.
 
 The first two hold the network alone, in float32 whatever it was trained in: faces uint8 (n, 48, 48, 1), any n, to probabilities
-float32 (n, classes). They are compared with Keras before they are put in their place. Finding faces in photos, and the mean over
+float32 (n, classes); a network that was trained on equalised faces equalises them itself in there. They are compared with Keras
+before they are put in their place. Finding faces in photos, and the mean over
 a face and its mirror image, are left to who calls them; the folder does both (ferlab.serving).
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ferlab import files
+from ferlab import evaluation, files
 from ferlab.models import SHAPE
 from ferlab.predict import Predictor, find_model
 
@@ -38,9 +39,9 @@ def export(model="", format="onnx", out=None):
         raise files.UserError(f"{out}: {format} is a file that ends in {ending}; choose another --out")
     if not ending and out.exists() and not (out / "MLmodel").is_file():
         raise files.UserError(f"{out}: exists and is no MLflow model; choose another --out")
-    with find_model(model) as (path, classes, _), files.replacing(out) as part:
+    with find_model(model) as (path, _), files.replacing(out) as part:
         predictor = Predictor(path, "none")
-        about = {"classes": list(classes or predictor.classes), "model": Path(model).name or "the one that ships",
+        about = {"classes": list(predictor.classes), "model": Path(model).name or "the one that ships",
                  "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}  # of the .keras file
         if format == "mlflow":
             write_mlflow(path, about, part)
@@ -48,7 +49,7 @@ def export(model="", format="onnx", out=None):
         else:
             write, *runtime = FORMATS[format]
             network = in_float32(predictor.network)
-            write(network, about, part)
+            write(network, about, part, predictor.network.about.equalize)
             said = compare(predictor.network, network, *runtime, part)
     if format == "litert":
         files.write_json(out.with_name(f"{out.name}.json"), about)  # a .tflite has no place for names
@@ -66,15 +67,34 @@ def in_float32(network):
     return plain
 
 
-def _function(network):
+def _function(network, equalize):
     """What is exported, with names for its input and output."""
     import tensorflow as tf
 
-    return tf.function(lambda faces: {"probabilities": network(faces, training=False)},
-                       input_signature=[tf.TensorSpec((None, *SHAPE), tf.uint8, name="faces")])
+    def given(faces):
+        return {"probabilities": network(_equalized(faces) if equalize else faces, training=False)}
+
+    return tf.function(given, input_signature=[tf.TensorSpec((None, *SHAPE), tf.uint8, name="faces")])
 
 
-def write_onnx(network, about, path):
+def _equalized(faces):
+    """ferlab.prepare's equalisation as TensorFlow operations that both formats know: faces uint8 (n, 48, 48, 1) -> the same.
+
+    The histogram is a product of two one-hot matrices, of the upper and of the lower four bits: small, and exact in float32.
+    """
+    import tensorflow as tf
+
+    pixels = tf.cast(tf.reshape(faces, (-1, SHAPE[0] * SHAPE[1])), tf.int32)
+    upper, lower = tf.one_hot(pixels // 16, 16), tf.one_hot(pixels % 16, 16)
+    below = tf.cumsum(tf.reshape(tf.matmul(upper, lower, transpose_a=True), (-1, 256)), axis=1)  # pixels up to a level
+    total = float(SHAPE[0] * SHAPE[1])
+    first = tf.reduce_min(tf.where(below > 0, below, total), axis=1, keepdims=True)  # of the lowest level that occurs
+    levels = tf.round((below - first) * (255 / tf.maximum(total - first, 1)))
+    levels = tf.where(first == total, tf.range(256, dtype=tf.float32)[None], levels)  # one level only: left as it is
+    return tf.cast(tf.reshape(tf.gather(levels, pixels, batch_dims=1), (-1, *SHAPE)), tf.uint8)
+
+
+def write_onnx(network, about, path, equalize=False):
     """`about` goes into the file's metadata; what is not text in it as JSON."""
     try:
         import tf2onnx
@@ -87,7 +107,7 @@ def write_onnx(network, about, path):
         one = graph.make_const(f"{name}/one", np.float32(1))
         graph.insert_new_node_on_output("Sub", node.output[0], inputs=[one.output[0], node.output[0]], name=f"{name}/sub")
 
-    function = _function(network)
+    function = _function(network, equalize)
     found, _ = tf2onnx.convert.from_function(function, function.input_signature, OPSET, custom_op_handlers={"Erfc": (erfc, [])})
     for end in (found.graph.input[0], found.graph.output[0]):
         end.type.tensor_type.shape.dim[0].dim_param = "n"
@@ -104,7 +124,7 @@ def run_onnx(path):
     return lambda faces: session.run(None, {"faces": faces})[0]
 
 
-def write_litert(network, about, path):
+def write_litert(network, about, path, equalize=False):
     """Built-in operations only, nothing quantised."""
     import keras
     import tensorflow as tf
@@ -112,7 +132,7 @@ def write_litert(network, about, path):
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(network)
-        archive.add_endpoint("serve", _function(network))
+        archive.add_endpoint("serve", _function(network, equalize))
         archive.write_out(folder, verbose=False)
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
@@ -139,13 +159,14 @@ def compare(keras, plain, name, runtime, path):
         return f"not compared with Keras, as {error.name} is not installed; requirements-dev.txt has it"
     coarse = np.random.default_rng(0).integers(0, 256, (256, 8, 8), dtype=np.uint8)
     faces = np.stack([cv2.resize(face, SHAPE[:2], interpolation=cv2.INTER_CUBIC) for face in coarse])[..., None]
-    expected = np.asarray(plain.predict_on_batch(faces))
+    seen = evaluation.prepare(keras, faces[..., 0])[..., None]
+    expected = np.asarray(plain.predict_on_batch(seen))
     differs = float(np.abs(run(faces) - expected).max())
     if not differs <= MOST:
         raise files.UserError(f"{name} differs from Keras by {differs:.1g}, at most {MOST:g} is allowed; nothing was written")
     lines = [f"equal to Keras in float32 on {len(faces)} faces (to {differs:.0e})"]
     if "bfloat16" in {layer.compute_dtype for layer in keras.layers}:
-        rounded = float(np.abs(np.asarray(keras.predict_on_batch(faces)) - expected).max())
+        rounded = float(np.abs(np.asarray(keras.predict_on_batch(seen)) - expected).max())
         lines.append(f"the model itself computes in bfloat16: its probabilities differ from that by up to {rounded:.0e}")
     for who, call in (("Keras", keras.predict_on_batch), (name, run)):
         one, many = (statistics.median(timeit.repeat(lambda: call(given), number=1, repeat=times + 2)[2:])  # noqa: B023

@@ -20,11 +20,12 @@ from ferlab.dataset import SIZE, SPLITS
 from ferlab.files import UserError, replacing
 
 PATH = Path(__file__).parent / "assets/fingerprints.npz"
-SHA256 = "4e67025d3bfa5e64a5fd5a2f34ad2fdfe032fd688f734c24c45f6ef4ffd8a7f0"
+SHA256 = "612c799667814943c9d3e958bddacbca0b00270cafa4427e5b11f865bc192ec7"
 SIDE, COARSE, SIGNS = 16, 32, 128  # of the cosine transform's corner; how many coefficients are kept in 4 bits, and as signs
 REACH, LEVELS = 2.5, 16  # the coarse coefficients, in standard deviations, are kept between -REACH and REACH
 SIGN = 0.8  # what a sign stands for, in standard deviations: their mean size
 PERCENTILES = (2, 25, 50, 75, 98)
+METRIC_EVERY = 10  # every n-th image teaches the metric
 CHUNK = 2048  # images worked on at once
 
 
@@ -32,7 +33,7 @@ CHUNK = 2048  # images worked on at once
 class Known:
     """The official images, in the order of fer2013.csv. hashes: uint64 (N,), 40 bits each. vectors: float32 (N, 160) of length
     1, zero for blank images. tones: uint8 (N, 5), see PERCENTILES. labels, splits: names, object (N,). scale: float32
-    (160,), the standard deviations of the coefficients. groups: int (N,), equal where the pixels are equal."""
+    (160,), the standard deviations of the coefficients. metric: see ferlab.align. groups: int (N,), equal where the pixels are equal."""
 
     hashes: np.ndarray
     vectors: np.ndarray
@@ -40,6 +41,7 @@ class Known:
     labels: np.ndarray
     splits: np.ndarray
     scale: np.ndarray
+    metric: np.ndarray
     groups: np.ndarray
 
 
@@ -50,29 +52,35 @@ def hashes(faces):
 
 
 @functools.cache
-def _basis():
-    """(the cosine basis float32 (16, 48), which of its 16x16 products count, in the order of their frequency)."""
-    place = np.arange(SIZE) + 0.5
-    basis = np.cos(np.pi * np.arange(SIDE)[:, None] * place / SIZE) * np.sqrt(2 / SIZE)
+def _basis(side, kept):
+    """(the cosine basis float32 (n, side), which of its n x n products are kept, in the order of their frequency)."""
     y, x = np.divmod(np.arange(SIDE ** 2), SIDE)
-    order = np.argsort(y * y + x * x, kind="stable")[1:1 + COARSE + SIGNS]
-    return basis.astype(np.float32), order
+    order = np.argsort(y * y + x * x, kind="stable")[1:1 + kept]
+    y, x = y[order], x[order]
+    n = max(y.max(), x.max()) + 1
+    frequency, place = np.arange(n)[:, None], np.arange(side) + 0.5
+    basis = np.cos(np.pi * frequency * place / side) * np.sqrt(2 / SIZE) * SIZE / side
+    if side == SIZE // 2:  # of images whose 2x2 pixels were averaged
+        basis *= np.cos(np.pi * frequency / (2 * SIZE))
+    return np.ascontiguousarray(basis.T, np.float32), y * n + x
 
 
 def coefficients(faces):
     """float32 (N, 160): the first coefficients of the cosine transform of each face (uint8 (N, 48, 48)), equalised."""
-    basis, order = _basis()
-    found = np.empty((len(faces), len(order)), np.float32)
+    found = np.empty((len(faces), COARSE + SIGNS), np.float32)
     for start in range(0, len(faces), CHUNK):
         equal = np.stack([cv2.equalizeHist(np.ascontiguousarray(face)) for face in faces[start:start + CHUNK]])
         found[start:start + CHUNK] = transform(equal.astype(np.float32))
     return found
 
 
-def transform(images):
-    """float32 (N, 160) of images float32 (N, 48, 48): the coefficients alone."""
-    basis, order = _basis()
-    return (basis @ images @ basis.T).reshape(len(images), -1)[:, order]
+def transform(images, kept=COARSE + SIGNS):
+    """float32 (N, kept): the first coefficients of images float32 (N, 48, 48), or of such ones halved, (N, 24, 24)."""
+    side = images.shape[1]
+    basis, order = _basis(side, kept)
+    n = basis.shape[1]
+    rows = (images.reshape(-1, side) @ basis).reshape(len(images), side, n).transpose(0, 2, 1)
+    return (rows.reshape(-1, side) @ basis).reshape(len(images), n, n).transpose(0, 2, 1).reshape(len(images), -1)[:, order]
 
 
 def unit(vectors):
@@ -103,13 +111,16 @@ def tones(faces):
 
 def make(faces, labels, splits):
     """{name: array} of the fingerprints of these images, as `write` keeps and `read` reads them."""
+    from ferlab import align
+
     given = coefficients(faces)
     scale = given.std(axis=0)
+    metric = align.metric(faces[::METRIC_EVERY], scale)
     given /= scale
     coarse = np.floor((given[:, :COARSE] + REACH) / (2 * REACH) * LEVELS).clip(0, LEVELS - 1).astype(np.uint8)
     return {"hashes": (hashes(faces)[:, None] >> np.arange(32, -1, -8, dtype=np.uint64)).astype(np.uint8),
             "coarse": coarse[:, ::2] << 4 | coarse[:, 1::2],
-            "signs": np.packbits(given[:, COARSE:] > 0, axis=1), "tones": tones(faces), "scale": scale,
+            "signs": np.packbits(given[:, COARSE:] > 0, axis=1), "tones": tones(faces), "scale": scale, "metric": metric,
             "labels": np.array([CLASSES.index(label) for label in labels], np.uint8),
             "splits": np.array([SPLITS.index(split) for split in splits], np.uint8)}
 
@@ -124,7 +135,8 @@ def restored(arrays):
     vectors = unit(np.hstack([coarse, signs])) * ~blank[:, None]
     hashes = (arrays["hashes"].astype(np.uint64) << np.arange(32, -1, -8, dtype=np.uint64)).sum(axis=1)
     return Known(hashes, vectors, arrays["tones"], np.array(CLASSES, object)[arrays["labels"]],
-                 np.array(SPLITS, object)[arrays["splits"]], arrays["scale"], np.unique(hashes, return_inverse=True)[1])
+                 np.array(SPLITS, object)[arrays["splits"]], arrays["scale"],
+                 arrays["metric"], np.unique(hashes, return_inverse=True)[1])
 
 
 @functools.cache

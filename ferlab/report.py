@@ -139,12 +139,13 @@ def draw(folder, details, history, rows, faces, selection):
         robustness(folder / "robustness.png", details["robustness"], f"Accuracy on disturbed faces {where}")
 
 
-def render(details, history, params, rows, faces, pictures, key=""):
+def render(details, history, params, rows, faces, pictures, key="", identity=None):
     """The page as text: HTML that needs no other file.
 
     params: the whole of params.yaml as nested dicts. rows, faces: the mistakes to show, or None where no faces are at hand.
     pictures: PNG bytes by name (confusion_shares, confusion_counts, per_class_f1, learning_curves, balance, samples); what is
-    missing is left out. key: of a recipe's result, else it is the bench's. history: None for what was not trained.
+    missing is left out. key: of a recipe's result, else it is the bench's. history: None for what was not trained. identity: what the
+    data are a copy of (ferlab.identify.describe), where they are one.
     """
     splits, classes = details["splits"], details["classes"]
     name = evaluation.final(splits)
@@ -164,7 +165,7 @@ def render(details, history, params, rows, faces, pictures, key=""):
         references=references, epochs=0 if history is None else len(history), kept=kept, key=key,
         main={name: params[section][name] for section, names in MAIN.items() if section in params for name in names},
         yaml=text.getvalue(), select=params.get("train"), views=views(params["evaluate"]) if "evaluate" in params else "its own",
-        wrong=wrong, pictures=pictures) + "\n"
+        wrong=wrong, pictures=pictures, identity=identity) + "\n"
 
 
 def template(name):

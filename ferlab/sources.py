@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import numpy as np
 from tqdm import tqdm
 
-from ferlab import identify, images
+from ferlab import images
 from ferlab.archives import MOST_BYTES, opened, refuse_stand_in
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE, assemble
@@ -113,13 +113,20 @@ def identified(data):
 
     The official pixels also get their official ids, so that they are one and the same dataset in whatever order they came.
     """
+    from ferlab import identify  # here: who only reads further faces (ferlab.extra) needs no fingerprints
+
     digest = data.digest
     name = NAMES.get(digest, f"custom-{digest[:8]}")
-    found = identify.match(data.faces, data.table["label"], data.table["split"])
+    labels, splits = (data.table[column].to_numpy(object) for column in ("label", "split"))
+    resized = np.full(len(labels), f"{SIZE}x{SIZE}" not in data.sizes)
+    found = identify.match(data.faces, labels, splits, resized=resized)
+    identity = identify.describe(found, labels, splits)
+    if not identify.is_copy(identity):
+        return replace(data, name=name)
     table = data.table.assign(official=found.official)
     if name == "fer2013":
         table["id"] = [f"{PREFIX_OF[split]}_{row:05}" for split, row in zip(table["split"], found.official, strict=True)]
-    return replace(data, name=name, table=table).ordered()
+    return replace(data, name=name, table=table, identity=identity).ordered()
 
 
 def difference(data):

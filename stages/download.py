@@ -11,6 +11,10 @@ def main(here):
     write_json(here.raw.with_name("source.json"), source)  # nothing depends on it: equal content gives an equal pipeline
     splits = ", ".join(f"{split} {count}" for split, count in data.counts().sum().items())
     print(f"{data.name}: {len(data.faces)} images ({splits}), digest {data.digest[:12]}")
+    print(*data.identity.get("summary", ()), sep="\n", end="\n" * bool(data.identity))
+    if data.name == "fer2013-jpeg":
+        print("these are Kaggle's class folders: the official faces saved as JPEG, 1.3 gray levels apart on average; results are "
+              "named fer2013-jpeg and compare with those of fer2013 only with that said")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ferlab import audit, evaluation, report
 from ferlab.dataset import Dataset
-from ferlab.files import UserError, replacing, write_csv, write_json, write_text
+from ferlab.files import UserError, read_json, replacing, write_csv, write_json, write_text
 from stages import run
 
 
@@ -43,7 +43,10 @@ def main(here):
         pictures = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
     earlier = {"samples": here.eda / "sample_grid.png", "balance": here.balance / "counts.png"}
     pictures |= {name: file.read_bytes() for name, file in earlier.items() if file.exists()}
-    write_text(out / "report.html", report.render(details, history, settings.model_dump(), wrong, faces, pictures))
+    looked_at = here.eda / "summary.json"
+    identity = read_json(looked_at)["identity"] if looked_at.exists() else {}
+    write_text(out / "report.html",
+               report.render(details, history, settings.model_dump(), wrong, faces, pictures, identity=identity))
 
     for name in [name for name in ("public", final, "private_unseen") if name in details["splits"]]:
         row = details["splits"][name]

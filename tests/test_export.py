@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from ferlab import __main__, backend, export, files, models, training
+from ferlab import __main__, backend, export, files, models, prepare, training
 from ferlab.classes import CLASSES
 
 NETWORKS = ("small", "vgg", "resnet", "vit", "silva_2025")
@@ -53,6 +53,19 @@ def test_onnx_equals_keras(name, tmp_path):
     network, path = export.in_float32(untrained(name)), tmp_path / "model.onnx"
     export.write_onnx(network, ABOUT, path)
     assert greatest(export.run_onnx(path), network) < 1e-4
+
+
+@pytest.mark.parametrize("form", ["onnx", "litert"])
+def test_a_network_trained_on_equalised_faces_equalises_them_in_both_formats(form, tmp_path):
+    network, path = export.in_float32(untrained("small")), tmp_path / "model"
+    write, _, run = export.FORMATS[form]
+    write(network, ABOUT, path, equalize=True)
+    odd = FACES.copy()
+    odd[0], odd[1], odd[2] = 77, 0, odd[2] // 9 + 100  # one level only, black, few levels
+    found = run(path)(odd)
+    wanted = np.asarray(network(prepare.prepared(odd[..., 0], True)[..., None]))
+    assert np.abs(found - wanted).max() < 1e-4
+    assert np.abs(found - np.asarray(network(odd))).max() > 0.05  # what was asked makes a difference
 
 
 @pytest.mark.parametrize("name", quick(NETWORKS, ("small",)))
@@ -103,7 +116,7 @@ def test_litert_has_its_classes_beside_it(tmp_path, capsys):
 
 
 def test_what_differs_from_keras_is_not_written(small, tmp_path, monkeypatch):
-    def wrong(network, about, path):
+    def wrong(network, about, path, equalize):
         other = export.in_float32(network)
         other.get_layer("logits").kernel.assign(1.01 * network.get_layer("logits").kernel)
         export.write_onnx(other, about, path)
