@@ -3,12 +3,13 @@
 Reads more than the pipeline does: no splits, other class names, other sizes. Nothing is refused but what cannot be read.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ferlab import csv_faces, fingerprints, identify, images, sources
-from ferlab.archives import opened
+from ferlab.archives import in_threads, opened
 from ferlab.dataset import SIZE
 from ferlab.files import UserError
 
@@ -26,18 +27,30 @@ def read(path):
         pictures = [(parts, handle) for parts, handle in files if parts[-1].lower().endswith(images.NAMES)]
         if not pictures:
             name, handle = sources.choose_csv(kind, files, open_member, place, {})
-            with open_member(handle) as file:
-                faces, _, labels, splits, _ = csv_faces.read_csv(file, place if kind == "file" else f"{place}: {name}")
+            where = place if kind == "file" else f"{place}: {name}"
+            faces, _, labels, splits, _ = csv_faces.read_csv(partial(open_member, handle), where)
             nothing = np.zeros(len(faces), bool)
             return faces, np.array(labels, object), np.array(splits, object), nothing, nothing
-        rows = list(images.read_all(pictures, open_member, place, _look))
+        named = [("/".join(parts), handle) for parts, handle in pictures]
+        rows = [row for piece in in_threads(_look_at, sources.pieces(named, open_member, place)) for row in piece]
     faces, resized, coloured = (np.array(column) for column in zip(*rows, strict=True))
     labels, splits = zip(*(_named(parts) for parts, _ in pictures), strict=True)
     return faces, np.array(labels, object), np.array(splits, object), resized, coloured
 
 
+def _look_at(piece, error):
+    """What `_look` gives of each image of a piece; then the error that reading the next one raised, where it did."""
+    rows = [_look(content, place) for content, place in piece]
+    if error:
+        raise error
+    return rows
+
+
 def _look(content, place):
     """(face, whether it had another size, whether it had colours) of an image file's bytes."""
+    face = images.small_gray(content)
+    if face is not None:
+        return face, False, False
     image = images.decode(content, place)
     coloured = False
     if image.mode == "RGB":
