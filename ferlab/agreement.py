@@ -30,10 +30,8 @@ def named(official, classes):
 def confusion(labels, names, classes):
     """DataFrame of images: a row for each label (of `classes`), a column for each name that `named`
     may give; images that are not known are left out."""
-    rows = pd.DataFrame({"label": np.asarray(labels), "ferplus": names}, dtype=object)
-    rows = rows[rows["ferplus"] != ""]
     common = [name for name in CLASSES if name != "disgust" or name in classes]
-    table = pd.crosstab(rows["label"], rows["ferplus"]).reindex(
+    table = pd.crosstab(np.asarray(labels, object), names).reindex(  # which has no column for ""
         index=list(classes), columns=[*common, *ferplus.OTHERS, UNCLEAR], fill_value=0)
     return table.rename_axis("label").rename_axis(None, axis=1)
 
