@@ -1,6 +1,7 @@
 """FER+: what its votes teach a network, what they say of labels, and a network judged by them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from ferlab import agreement, audit, evaluation, ferplus, figures, files, summary, training
 from ferlab.classes import CLASSES
 from ferlab.files import UserError
-from stages import eda, place
+from stages import eda, judge, place
 from tests.repository import TOP
 from tests.synthetic import make
 
@@ -200,6 +201,26 @@ def test_eda_tells_agreement_of_known_images_only(votes, official, tmp_path, mon
                                              ["train", "sad", 2, 0, 0, 1, 1]]
         people = pd.read_csv("reports/eda/ferplus.csv").set_index("label")
         assert people.loc["sad"].loc[lambda row: row > 0].to_dict() == {"contempt": 1, agreement.UNCLEAR: 1}
+
+
+def test_judging_a_recipe_adds_what_people_say_to_what_measuring_found(
+        votes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(TOP / "recipes", "recipes", ignore=lambda *_: ["results", "runs"])
+    monkeypatch.setattr("ferlab.tracking.project_recipe", lambda key: None)
+    rows = pd.DataFrame({"id": ["a", "b"], "split": "private", "label": ["sad", "happy"]})
+    table = evaluation._table(rows, np.eye(7)[[5, 3]], CLASSES)
+    here, about = place(["--recipe", "majority"]), {
+        "name": "majority", "parameters": 7, "dataset": "fer2013", "digest": "0" * 64}
+    files.write_csv(here.out / "predictions.csv", table)
+    files.write_json(here.out / "about.json", about | {"more": {"left_out": {"x": {}}}})
+    files.write_csv(here.audit, rows.assign(official=[1, 7], seen=False))
+    judge.main(here)
+    details = files.read_json("recipes/results/majority/details.json")
+    assert details["left_out"] == {"x": {}}
+    assert details["ferplus"]["agreed"]["n"] == 2
+    metrics = files.read_json("recipes/results/majority/metrics.json")
+    assert (metrics["ferplus_accuracy"], metrics["private_accuracy"]) == (0.5, 1.0)
 
 
 def test_the_figure_of_agreement_has_equal_bytes_and_stands_classes_without_images(votes, tmp_path):
