@@ -17,7 +17,7 @@ BLOCK = 2048  # images compared at once: 16 MiB of correlations
 def audit(dataset, near_duplicate):
     """DataFrame, one row per image in the dataset's order:
 
-    id, split, label: as in the dataset's table.
+    id, split, label, official: as in the dataset's table.
     mean, std: of the pixels (0 to 255), rounded to 4 places. blank: std < 2.
     group: number of the exact-duplicate group (equal pixels), -1 where the image is unique.
     near_group: the same for near duplicates, images linked, directly or through others, by equal pixels or by a
@@ -34,7 +34,7 @@ def audit(dataset, near_duplicate):
     near = np.full(len(faces), -1)
     thumbnails = np.concatenate([_thumbnails(chunk) for chunk in chunks])
     near[~blank] = _numbered(_near(thumbnails[~blank], same[~blank], near_duplicate))
-    table = dataset.table[["id", "split", "label"]].assign(
+    table = dataset.table[["id", "split", "label", "official"]].assign(
         mean=mean.round(4), std=std.round(4), blank=blank, group=_numbered(same), near_group=near)
     groups = table.groupby(same)
     return table.assign(across_splits=groups["split"].transform("nunique") > 1,
@@ -44,7 +44,8 @@ def audit(dataset, near_duplicate):
 
 def read(path):
     """The audit as it was written to `path` as CSV."""
-    return pd.read_csv(path, dtype={"id": str, "split": str, "label": str}, keep_default_na=False)
+    types = {"id": str, "split": str, "label": str, "official": int}
+    return pd.read_csv(path, dtype=types, keep_default_na=False)
 
 
 def leaked(path):

@@ -19,7 +19,7 @@ from ferlab.files import UserError, root
 from ferlab.prepare import prepared
 
 MERGE = ("disgust", "angry")  # the six-class reading of FER2013 counts the first as the second
-SCALARS = ("precision_macro", "recall_macro", "f1_macro", "f1_weighted")  # of the final split, in metrics.json
+SCALARS = ("precision_macro", "recall_macro", "f1_macro")  # of the final split, in metrics.json
 MOST_BYTES = 2 << 30  # of an unpacked model
 Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 
@@ -256,7 +256,8 @@ def details(predictions, dataset, digest, model, parameters, seen=(), more=None)
     """The content of details.json.
 
     dataset, digest: its name and digest. model, parameters: the network's name and its number of weights.
-    seen: ids of private images whose very pixels stand in the training split as well. more: as `measure` gives it.
+    seen: ids of private images whose very pixels stand in the training split as well.
+    more: as `measure` gives it, with what `agreement.judged` adds.
     """
     def by_split(table):
         return {name: _rounded(scores(part["label"], part["predicted"], _present(name, part)))
@@ -264,7 +265,8 @@ def details(predictions, dataset, digest, model, parameters, seen=(), more=None)
 
     return {"dataset": dataset, "digest": digest, "classes": list(classes_of(predictions)),
             "model": {"name": model, "parameters": int(parameters)},
-            "splits": by_split(predictions), "six_class": by_split(fold(predictions)), **(more or {})}
+            "splits": by_split(predictions), "six_class": by_split(fold(predictions)),
+            **_rounded(more or {})}
 
 
 def _present(split, part):
@@ -309,6 +311,9 @@ def metrics(details, loss):
     if disgust["support"]:
         wanted |= {"disgust_recall": disgust["recall"], "disgust_f1": disgust["f1"]}
     wanted[f"{name}_six_class_accuracy"] = details["six_class"][name]["accuracy"]
+    agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
+    if agreed["n"]:
+        wanted["ferplus_accuracy"] = agreed["accuracy"]
     return _rounded(wanted | {"loss": loss})
 
 

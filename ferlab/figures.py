@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # after the choice of backend: no stage may need a screen
 import seaborn as sns
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ferlab.dataset import SIZE
 
@@ -157,6 +157,40 @@ def duplicates(dataset, audit, path, lines=4):
         axes.set(xlim=(0, used), ylim=(1.4 * (y + 1), 0), yticks=[],
                  title="Groups of equal images" + (" (contradicting labels in red)" if places else ""))
         _bare(axes)
+
+
+AGREEMENT = {"agrees": ("#30638e", "agrees"), "another": (ACCENT, "another of the seven names"),
+             "other": ("#6d597a", "other: contempt, unknown, no face"),
+             "unclear": ("#d5dade", "unclear: no majority")}  # columns of agreement.counts
+
+
+def agreement(table, path, title):
+    """Stacked bars: what FER+'s majority says of each label (agreement.counts), in shares; beside
+    them the images, in columns, since the narrowest parts have no room for a number."""
+    names, first, step = list(table.index), 1.13, 0.12
+    with figure(path, 9.5, 1.5 + 0.42 * len(names)) as (_, axes):
+        left = np.zeros(len(names))
+        for place, (key, (colour, words)) in enumerate(AGREEMENT.items()):
+            shares = (table[key] / table["images"].clip(lower=1)).to_numpy()
+            axes.barh(names, shares, left=left, color=colour, height=0.72, label=words)
+            for row, (share, images) in enumerate(zip(shares, table[key], strict=True)):
+                if share >= 0.05:
+                    axes.text(left[row] + share / 2, row, f"{100 * share:.0f} %", fontsize=8,
+                              ha="center", va="center", color=INK if key == "unclear" else "white")
+                axes.text(first + place * step, row, f"{images:,}", fontsize=8.5,
+                          ha="right", va="center")
+            axes.text(first + place * step, -0.75, key, fontsize=8.5, fontweight="bold",
+                      ha="right", va="center", color=MUTED if key == "unclear" else colour)
+            left += shares
+        axes.set(title=title, xlim=(0, first + 3 * step + 0.01), ylim=(len(names) - 0.5, -1.1),
+                 xticks=np.arange(0, 1.1, 0.2),
+                 xlabel="share of the images, by the majority of FER+'s ten annotators")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.xaxis.label.set(x=0.5 / axes.get_xlim()[1])  # below the bars, not below the numbers
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(left=False)
+        sns.despine(ax=axes, left=True, bottom=True)
+        _legend_below(axes)
 
 
 def _spread(n, count):

@@ -29,6 +29,8 @@ def text(folder=None):
     rows = {split.replace("_", " "): scores for split, scores in details["splits"].items()}
     told = "private" if "private" in rows else "test"
     rows[f"{told}, 6 classes"] = details["six_class"][told]
+    agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
+    rows |= {"FER+ majority": agreed} if agreed["n"] else {}
     for split, scores in rows.items():
         lines.append(f"  {split:<18}{scores['n']:>8,}{100 * scores['accuracy']:>9.2f} %   "
                      f"{100 * scores['accuracy_low']:.2f} to {100 * scores['accuracy_high']:.2f} %")

@@ -1,6 +1,6 @@
 """eda: data/raw -> data/audit.csv and reports/eda."""
 
-from ferlab import audit, figures
+from ferlab import agreement, audit, figures
 from ferlab.dataset import Dataset
 from ferlab.files import replacing, write_csv, write_json
 from stages import run
@@ -11,6 +11,9 @@ def main(here):
     dataset = Dataset.load(here.raw)
     table = audit.audit(dataset, settings.near_duplicate)
     found = audit.summary(table, dataset)
+    names = agreement.named(table["official"], dataset.classes)
+    people = agreement.confusion(table["label"], names, dataset.classes)
+    known = (names != "").any()
     write_csv(here.audit, table)
     with replacing(here.eda) as folder:
         folder.mkdir()
@@ -23,8 +26,18 @@ def main(here):
         figures.mean_faces(dataset, folder / "mean_faces.png")
         figures.pixel_statistics(table, folder / "pixel_statistics.png")
         figures.duplicates(dataset, table, folder / "duplicates.png")
+        if known:
+            write_csv(folder / "ferplus.csv", people.reset_index())
+            write_csv(folder / "agreement.csv", agreement.by_split(table, names, dataset.classes))
+            figures.agreement(agreement.counts(people), folder / "agreement.png",
+                              f"How often do people agree with this label: {dataset.name}")
     print(f"{found['images']} images, {found['blank']} blank; {found['duplicate_groups']} groups of exact duplicates, "
           f"{found['groups_across_splits']} across splits, {found['groups_conflicting']} with contradicting labels")
+    if known:
+        all_labels = agreement.counts(people).sum()
+        share = 100 * agreement.contradicted(all_labels)
+        print(f"FER+: most of ten people contradict {share:.1f} % of {all_labels['images']:,} labels; "
+              f"no majority names {all_labels['unclear']:,}")
 
 
 if __name__ == "__main__":

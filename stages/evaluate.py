@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ferlab import audit, evaluation, report
+from ferlab import agreement, audit, evaluation, report
 from ferlab.dataset import Dataset
 from ferlab.files import UserError, read_json, replacing, write_csv, write_json, write_text
 from stages import run
@@ -26,6 +26,7 @@ def main(here):
     history, out = pd.read_csv(here.history), here.out
 
     table, more = evaluation.measure(network, dataset, settings.evaluate)
+    more |= agreement.judged(table, audit.read(here.audit))
     details = evaluation.details(table, dataset.name, dataset.source, settings.train.model, network.count_params(),
                                  audit.leaked(here.audit), more)
     write_json(out / "metrics.json", evaluation.metrics(details, evaluation.loss(table)))

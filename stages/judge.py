@@ -8,7 +8,7 @@ import shutil
 
 import pandas as pd
 
-from ferlab import audit, evaluation, results, tracking
+from ferlab import agreement, audit, evaluation, results, tracking
 from ferlab.files import read_json, write_json
 from stages import run
 
@@ -16,8 +16,9 @@ from stages import run
 def main(here):
     table = pd.read_csv(here.out / "predictions.csv", dtype={"id": str}, keep_default_na=False)
     about = read_json(here.out / "about.json")
+    more = about["more"] | agreement.judged(table, audit.read(here.audit))
     details = evaluation.details(table, about["dataset"], about["digest"], about["name"], about["parameters"],
-                                 audit.leaked(here.audit), about["more"])
+                                 audit.leaked(here.audit), more)
     folder = results.folder(here.name)
     write_json(folder / "metrics.json", evaluation.metrics(details, evaluation.loss(table)))
     write_json(folder / "details.json", details)

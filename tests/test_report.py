@@ -24,7 +24,8 @@ class Result:
         labels = np.arange(n) % len(classes)
         chosen = random.integers(0, len(splits), n)
         table = pd.DataFrame({"id": [f"{HOSTILE}{i:04}" for i in range(n)], "label": np.array(classes, object)[labels],
-                              "split": np.array(splits, object)[chosen], "origin": "original"})
+                              "split": np.array(splits, object)[chosen], "origin": "original",
+                              "official": np.arange(n)})
         faces = random.integers(0, 256, (n, SIZE, SIZE), np.uint8)
         self.dataset = Dataset(name, tuple(classes), faces, table)
         given = random.dirichlet(np.ones(len(classes)), n) * (1 - right) + right * np.eye(len(classes))[labels]
@@ -111,6 +112,29 @@ def test_page_tells_merged_datasets_from_others(tmp_path):
     assert "Goodfellow" not in Result(tmp_path, "fer2013", six).page({})  # people were asked for seven classes
 
 
+def test_page_tells_what_people_say_where_that_is_known(tmp_path):
+    result = Result(tmp_path)
+    assert "What ten other people say" not in result.page({})
+    row = {"images": 8, "agrees": 5, "another": 1, "other": 1, "unclear": 1, "contradicted": 0.25}
+    none = {key: 0 for key in row}
+    agreed = {"n": 6, "accuracy": 0.7234, "accuracy_low": 0.7111, "accuracy_high": 0.7333,
+              "label_accuracy": 0.6234, "label_accuracy_low": 0.6111, "label_accuracy_high": 0.6333}
+    result.details["ferplus"] = {
+        "split": "private", "images": 8, "not_known": 4321, "no_majority": 1, "agreed": agreed,
+        "labels": {"happy": row, HOSTILE: row | {"contradicted": 0.125}, "sad": none}, "all": row}
+    page = " ".join(result.page({}).replace("\N{NO-BREAK SPACE}", " ").split())
+    section = page[page.index("What ten other people say"):page.index("How it learned")]
+    cells = re.findall(r"<tr><td>([^<]*)</td> ?<td>8</td> <td>62.5 %</td> ?<td>([^<]*)</td> <td>12.5 %</td></tr>",
+                       section)
+    assert [(name[:5], share) for name, share in cells] == [
+        ("happy", "25.0 %"), ("&lt;s", "12.5 %"), ("all", "25.0 %")]  # not of a class without images
+    assert "<b>By their word: 72.3 %</b> (71.1 % to 73.3 %) of the 6 faces" in section
+    assert "<b>By the label: 62.3 %</b> (61.1 % to 63.3 %) of the same faces" in section
+    assert "does not know 4,321 further faces" in section
+    agreed["n"] = result.details["ferplus"]["not_known"] = 0
+    assert "By their word" not in result.page({}) and "further faces." not in result.page({})
+
+
 def test_worst_mistakes_come_most_confident_first(tmp_path):
     rows = report.worst(Result(tmp_path).table, 5)
     assert len(rows) == 5 and set(rows["split"]) == {"private"} and (rows["label"] != rows["predicted"]).all()
@@ -138,7 +162,7 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     (tmp_path / "models").mkdir()
     (tmp_path / "models/model.keras").touch()
     result.dataset.save("data/balanced")
-    result.dataset.table[["id", "label", "split"]].assign(seen=seen).to_csv("data/audit.csv", index=False)
+    result.dataset.table[["id", "label", "split", "official"]].assign(seen=seen).to_csv("data/audit.csv", index=False)
     result.history.to_csv("models/history.csv", index=False)
     monkeypatch.setattr(evaluation, "load", lambda path, name, classes: Network())
     monkeypatch.setattr("ferlab.tracking.project", lambda folder: 1 / 0)
@@ -148,7 +172,11 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     figures = {"confusion_shares", "confusion_counts", "learning_curves", "per_class_f1", "mistakes"}
     assert files == {"metrics.json", "details.json", "predictions.csv", "confusion.csv", "report.html",
                      *(f"figures/{name}.png" for name in figures)}
+    people = read_json("reports/details.json")["ferplus"]
+    assert people["agreed"]["accuracy"] == read_json("reports/metrics.json")["ferplus_accuracy"]
+    assert "What ten other people say" in (out / "report.html").read_text(encoding="utf-8")
     splits = read_json("reports/details.json")["splits"]
+    assert people["images"] == splits["private"]["n"]
     assert splits["private"]["n"] - splits["private_unseen"]["n"] == seen.sum() > 0
     rows = pd.read_csv("reports/confusion.csv")
     assert list(rows) == ["actual", "predicted"] and len(rows) == splits["private"]["n"]
