@@ -80,12 +80,12 @@ def _step(given, slopes, wanted):
 def search(faces, known, threads=2):
     """For each of the faces uint8 (n, 48, 48) the most alike official image after the best movement.
 
-    Returns its rows of fer2013.csv, int (n,); the likeness, float32 (n,); by how much that is more than to any other face
-    tried, float32 (n,); and the movements, float64 (n, 3, 3), from the official image's places to this face's.
+    Returns its rows of fer2013.csv, int (n,); the likeness, float32 (n,); and the movements, float64 (n, 3, 3), from the
+    official image's places to this face's.
     """
     parts = [faces[start:start + BATCH] for start in range(0, len(faces), BATCH)]
     if not parts:
-        return np.zeros(0, int), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 3, 3))
+        return np.zeros(0, int), np.zeros(0, np.float32), np.zeros((0, 3, 3))
     coarse = unit(known.vectors[:, :COARSE])
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(lambda part: _search(part, known, coarse), parts))
@@ -136,6 +136,4 @@ def _search(faces, known, coarse):
             matrices = np.stack([matrix @ _affine(step[0], 1 + step[1], *step[2:])
                                  for matrix, step in zip(matrices, steps, strict=True)])
     first = top.reshape(n, -1).argmax(axis=1) + FINALISTS * np.arange(n)
-    twins = (known.vectors[rows] * known.vectors[rows[first]].repeat(FINALISTS, axis=0)).sum(axis=1) > TWIN
-    others = np.where(twins, -1, top).reshape(n, -1).max(axis=1)
-    return rows[first], top[first].astype(np.float32), (top[first] - others).astype(np.float32), kept[first]
+    return rows[first], top[first].astype(np.float32), kept[first]

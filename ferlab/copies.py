@@ -87,7 +87,8 @@ def table(found):
             width = max(9, *(len(head) + 2 for head in heads))
             shown += ["", f"{what}: official (rows) and here (columns)",
                       " " * 12 + "".join(f"{head:>{width}}" for head in heads)]
-            shown += [f"  {name:<10}" + "".join(f"{row.get(column, 0):>{width},}" for column in columns) for name, row in rows.items()]
+            shown += [f"  {name:<10}" + "".join(f"{row.get(column, 0):>{width},}" for column in columns)
+                      for name, row in rows.items()]
     return "\n".join(shown)
 
 

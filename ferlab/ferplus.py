@@ -1,7 +1,7 @@
 """FER+: how ten annotators named each face of FER2013 (Barsoum et al. 2016, arXiv:1608.01041).
 
-assets/ferplus.csv.gz holds the votes, a line for each row of the official fer2013.csv; its licence (MIT, Microsoft) lies beside it.
-They belong to the faces, not to a file: `official` (ferlab.identify) links them to the images of any copy.
+assets/ferplus.csv.gz holds the votes, a line for each row of the official fer2013.csv; its licence (MIT, Microsoft) lies
+beside it. They belong to the faces, not to a file: `official` (ferlab.identify) links them to the images of any copy.
 """
 
 import functools

@@ -31,9 +31,13 @@ CHUNK = 2048  # images worked on at once
 
 @dataclass(frozen=True)
 class Known:
-    """The official images, in the order of fer2013.csv. hashes: uint64 (N,), 40 bits each. vectors: float32 (N, 160) of length
-    1, zero for blank images. tones: uint8 (N, 5), see PERCENTILES. labels, splits: names, object (N,). scale: float32
-    (160,), the standard deviations of the coefficients. metric: see ferlab.align. groups: int (N,), equal where the pixels are equal."""
+    """The official images, in the order of fer2013.csv.
+
+    hashes: uint64 (N,), 40 bits each. vectors: float32 (N, 160) of length 1, zero for blank images.
+    tones: uint8 (N, 5), see PERCENTILES. labels, splits: names, object (N,). scale: float32 (160,),
+    the standard deviations of the coefficients. metric: float32 (32, 32), see ferlab.align. groups:
+    int (N,), equal where the pixels are equal.
+    """
 
     hashes: np.ndarray
     vectors: np.ndarray
@@ -106,7 +110,8 @@ def histograms(faces):
 def tones(faces):
     """uint8 (N, 5): the gray levels below which PERCENTILES of the pixels lie."""
     below = histograms(faces).cumsum(axis=1)
-    return np.stack([(below < share * SIZE * SIZE / 100).sum(axis=1) for share in PERCENTILES], axis=1).clip(0, 255).astype(np.uint8)
+    counts = [(below < share * SIZE * SIZE / 100).sum(axis=1) for share in PERCENTILES]
+    return np.stack(counts, axis=1).clip(0, 255).astype(np.uint8)
 
 
 def make(faces, labels, splits):
@@ -145,8 +150,8 @@ def read():
     content = PATH.read_bytes() if PATH.exists() else b""
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise UserError(f"{PATH}: not the fingerprints that belong here (sha256 {found[:12]}, expected {SHA256[:12]}); "
-                        f"git checkout {PATH.parent.name}/{PATH.name}, or make them again: python -m ferlab.fingerprints <fer2013.csv>")
+        raise UserError(f"{PATH}: not the fingerprints that belong here (sha256 {found[:12]}, expected "
+                        f"{SHA256[:12]}); git checkout ferlab/assets")
     with np.load(PATH, allow_pickle=False) as file:
         return restored(dict(file))
 

@@ -144,8 +144,8 @@ def render(details, history, params, rows, faces, pictures, key="", identity=Non
 
     params: the whole of params.yaml as nested dicts. rows, faces: the mistakes to show, or None where no faces are at hand.
     pictures: PNG bytes by name (confusion_shares, confusion_counts, per_class_f1, learning_curves, balance, samples); what is
-    missing is left out. key: of a recipe's result, else it is the bench's. history: None for what was not trained. identity: what the
-    data are a copy of (ferlab.identify.describe), where they are one.
+    missing is left out. key: of a recipe's result, else it is the bench's. history: None for what was not trained.
+    identity: what the data are a copy of (ferlab.identify.describe), where they are one.
     """
     splits, classes = details["splits"], details["classes"]
     name = evaluation.final(splits)
