@@ -16,6 +16,8 @@ from scipy.stats import binomtest
 from ferlab import evaluation, files, params, report, results
 from ferlab.figures import ACCENT, INK, figure
 
+FORMS = ("not the same pixels: some of these results are on fer2013, the official ones, some on fer2013-jpeg, the same faces saved "
+         "as JPEG")
 RESAMPLES = 10_000
 LINES = ("#30638e", "#d1495b", "#6a994e", "#6d597a", "#edae49", "#00a6a6")
 
@@ -117,18 +119,22 @@ def compare(found):
         tables = [evaluation.fold(table) for table in tables]
     if final is None or len({evaluation.classes_of(table) for table in tables}) > 1:
         raise files.UserError(f"{' and '.join(one.name for one in found)}: not the same classes or splits, nothing to compare")
-    tables = [table.set_index("id") for table in tables]
+    datasets = sorted({one.details["dataset"] for one in found})
+    # The same faces, differently saved, have other ids in the two forms; each still shows its row of fer2013.csv.
+    both = datasets == ["fer2013", "fer2013-jpeg"]
+    tables = [table.set_index(table["official"].astype(str) if both else "id") for table in tables]
     common = tables[0].index
     for table in tables[1:]:
         common = common[common.isin(table.index)]
     tables = [table.loc[common] for table in tables]
     if not len(common) or any((table["label"] != tables[0]["label"]).any() for table in tables):
-        raise files.UserError(f"{' and '.join(one.name for one in found)}: judged on different images (datasets "
-                              f"{', '.join(sorted({one.details['dataset'] for one in found}))}); nothing to compare")
+        raise files.UserError(f"{' and '.join(one.name for one in found)}: judged on different images (datasets {', '.join(datasets)}); "
+                              "nothing to compare")
     classes = evaluation.classes_of(tables[0])
     scores = [evaluation.scores(table["label"], table["predicted"], classes) for table in tables]
     right = [(table["label"] == table["predicted"]).to_numpy() for table in tables]
-    return {"names": [one.name for one in found], "dataset": first.details["dataset"], "split": final, "n": len(common),
+    return {"names": [one.name for one in found], "dataset": " and ".join(datasets),
+            "note": FORMS if both else "", "split": final, "n": len(common),
             "folded": folded, "classes": classes, "scores": scores, "differing": differing([one.values for one in found]),
             "noise": [noise(right[0], other) for other in right[1:]],
             "disagree": [disagreements(tables[0], table) for table in tables[1:]]}
@@ -184,7 +190,7 @@ def text(told):
     """Plain lines for a terminal."""
     width = max(14, *(len(name) for name in told["names"]))
     folded = ", disgust counted as angry" if told["folded"] else ""
-    lines = [f"{told['split']} of {told['dataset']}, {told['n']:,} images{folded}", "", f"  {'accuracy':<{width}}"]
+    lines = [f"{told['split']} of {told['dataset']}, {told['n']:,} images{folded}", *[told["note"]] * bool(told["note"]), "", f"  {'accuracy':<{width}}"]
     for name, scores in zip(told["names"], told["scores"], strict=True):
         lines.append(f"  {name:<{width}} {100 * scores['accuracy']:6.2f} %  ({100 * scores['accuracy_low']:.2f} to "
                      f"{100 * scores['accuracy_high']:.2f})   F1 macro {scores['f1_macro']:.3f}")
@@ -251,7 +257,7 @@ def _given(digest, wanted):
     """The same from $FER2013, where it is that dataset."""
     from ferlab import sources
 
-    if not os.environ.get("FER2013") or digest != sources.FER2013_DIGEST:
+    if not os.environ.get("FER2013") or sources.NAMES.get(digest) != "fer2013":
         return {}
     try:
         data, _ = sources.read("fer2013")

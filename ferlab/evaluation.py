@@ -160,19 +160,19 @@ def _further(other, probabilities, classes):
     for name, count in labels[~known].value_counts().sort_index().items():
         left_out[f"of the class {name}, which this network does not have"] = int(count)
     name = f"{other.name} faces" if other.name in {*SPLITS, "private_unseen"} else other.name
-    rows = pd.DataFrame({"id": other.ids, "split": name, "label": labels})[known]
+    rows = pd.DataFrame({"id": other.ids, "split": name, "label": labels, "official": -1})[known]
     return _table(rows, np.round(probabilities[known].astype(np.float64), 6), classes), left_out
 
 
 def predictions(dataset, probabilities):
-    """One row per original image (not per augmented one): id, split, label, predicted, and p_<class> for each class.
+    """One row per original image (not per augmented one): id, split, label, official, predicted, and p_<class> for each class.
 
     probabilities: (N, C), row by row those of `dataset`. Rounded to six decimals first, as they are written: scores of
     the table and scores of its file are then the same.
     """
     original = (dataset.table["origin"] == "original").to_numpy()
     rounded = np.round(np.asarray(probabilities, np.float64)[original], 6)
-    return _table(dataset.table.loc[original, ["id", "split", "label"]], rounded, dataset.classes)
+    return _table(dataset.table.loc[original, ["id", "split", "label", "official"]], rounded, dataset.classes)
 
 
 def classes_of(predictions):
@@ -192,7 +192,7 @@ def fold(predictions):
     folded = predictions.assign(**{f"p_{into}": predictions[f"p_{into}"] + predictions[f"p_{gone}"],
                                    "label": predictions["label"].replace(gone, into)})
     kept = [name for name in classes if name != gone]
-    return _table(folded[["id", "split", "label"]], folded[[f"p_{name}" for name in kept]].to_numpy(), kept)
+    return _table(folded.loc[:, :"predicted"].drop(columns="predicted"), folded[[f"p_{name}" for name in kept]].to_numpy(), kept)
 
 
 def _table(rows, probabilities, classes):

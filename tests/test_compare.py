@@ -20,7 +20,7 @@ def result(name, seed, right=0.5, classes=CLASSES, dataset="fer2013", n=700, **c
     places = pd.Index(classes).get_indexer(labels)
     given = np.random.default_rng(seed).dirichlet(np.ones(len(classes)), n) + right * np.eye(len(classes))[places]
     table = pd.DataFrame({"id": [f"{i:04}" for i in range(n)], "label": labels,
-                          "split": np.where(np.arange(n) % 2, "public", "private"), "origin": "original"})
+                          "split": np.where(np.arange(n) % 2, "public", "private"), "origin": "original", "official": -1})
     data = Dataset(dataset, tuple(classes), np.zeros((n, SIZE, SIZE), np.uint8), table)
     predictions = evaluation.predictions(data, given / given.sum(axis=1, keepdims=True))
     details = evaluation.details(predictions, dataset, "0" * 64, "small", 7)
@@ -92,3 +92,18 @@ def test_committed_recipes_are_compared_on_a_fresh_clone(monkeypatch, tmp_path):
     told = compare.compare([compare.find(key) for key in keys])
     assert (told["n"], told["dataset"], told["names"]) == (3589, "fer2013", keys)
     assert params.raw_recipe("majority")["balance"]["strategy"] == "none"
+
+
+def test_the_two_forms_of_fer2013_are_compared_face_by_face_and_only_with_that_said():
+    first, second = result("a", 0), result("b", 1, dataset="fer2013-jpeg")
+    for number, one in enumerate((first, second)):
+        one.predictions["official"] = np.arange(len(one.predictions))
+        one.predictions["id"] = [f"{number}-{i}" for i in range(len(one.predictions))]
+    told = compare.compare([first, second])
+    assert told["n"] == 350 and told["dataset"] == "fer2013 and fer2013-jpeg"
+    assert compare.FORMS in compare.text(told) and "not the same pixels" in compare.page(told, [first, second]).lower()
+    alike = compare.compare([first, first])
+    assert compare.FORMS not in compare.text(alike)
+    second.details["dataset"] = "custom-12345678"
+    with pytest.raises(UserError, match="judged on different images"):
+        compare.compare([first, second])

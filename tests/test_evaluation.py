@@ -74,7 +74,7 @@ def test_augmented_images_are_not_counted():
     dataset = Dataset("sample", ("happy", "sad"), np.zeros((2, SIZE, SIZE), np.uint8), table)
     found = evaluation.predictions(dataset, np.array([[0.1, 0.9], [0.9, 0.1]]))
     assert found["id"].tolist() == ["a"] and found["predicted"].tolist() == ["sad"]
-    assert list(found) == ["id", "split", "label", "predicted", "p_happy", "p_sad"]
+    assert list(found) == ["id", "split", "label", "official", "predicted", "p_happy", "p_sad"]
 
 
 def test_folding_sums_probabilities_and_chooses_again():
