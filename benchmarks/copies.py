@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ferlab import copies, files, sources
+from ferlab import copies, csv_faces, files, sources
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE
 
@@ -95,8 +95,8 @@ def ferplus(data, random):
 
 def shuffled_csv(data, random):
     """Rows and columns in another order, blanks in the header, \\r\\n."""
-    codes = {name: code for code, name in enumerate(sources.CSV_CODES)}
-    usage = {split: name for name, split in sources.OFFICIAL.items()}
+    codes = {name: code for code, name in enumerate(csv_faces.CSV_CODES)}
+    usage = {split: name for name, split in csv_faces.OFFICIAL.items()}
     lines = [" pixels,emotion, Usage"]
     for row in random.permutation(len(data.faces)):
         label, split = data.table["label"].iloc[row], data.table["split"].iloc[row]

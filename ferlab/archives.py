@@ -1,9 +1,12 @@
-"""Containers: a folder, a zip, a tar and a single file all become a list of (parts of the name, handle) to read from.
+"""Containers: folders, zips, tars and single files, as (parts of the name, handle) to read from.
 
 Nothing is unpacked to disk; what no honest archive holds (outside paths, links, bombs) is refused before it is read.
 """
 
+import bz2
 import errno
+import gzip
+import io
 import lzma
 import os
 import re
@@ -12,7 +15,11 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from bisect import bisect_right
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ferlab.files import UserError
@@ -20,6 +27,10 @@ from ferlab.files import UserError
 MOST_MEMBERS, MOST_BYTES = 200_000, 4 << 30
 # Real data packs to a third at best; small archives are free to do better, since they cannot fill anything.
 MOST_RATIO, FREE_BYTES = 200, 64 << 20
+THREADS = 2
+SMALL = 1 << 20  # bytes: zip members of up to this size are read in one piece
+PACKED = {"gz": (b"\x1f\x8b", gzip.open), "bz2": (b"BZh", bz2.open),
+          "xz": (b"\xfd7zXZ\0", lzma.open)}
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, struct.error,
            NotImplementedError, OverflowError, UnicodeDecodeError)
 
@@ -34,9 +45,9 @@ def opened(path, place):
         if kind == "folder":
             yield kind, *checked(walk(path, place), None, place), read_binary
         elif kind == "zip":
-            with zipfile.ZipFile(path) as archive:
+            with open(path, "rb", SMALL) as file, zipfile.ZipFile(file) as archive:
                 entries = ((i.filename, zip_kind(i), i.file_size, i) for i in archive.infolist())
-                yield kind, *checked(entries, path.stat().st_size, place), archive.open
+                yield kind, *checked(entries, path.stat().st_size, place), zip_opener(archive)
         elif kind == "tar":
             with tarfile.open(path) as archive:
                 entries = ((m.name, tar_kind(m), m.size, m) for m in archive)
@@ -45,6 +56,9 @@ def opened(path, place):
                 if archive.fileobj.read(512) != bytes(512):  # tarfile takes a cut between two members for the end
                     raise tarfile.ReadError("no end mark")
                 yield kind, files, folders, archive.extractfile
+        elif kind in PACKED:
+            name = path.stem if path.suffix.lower() == f".{kind}" else path.name
+            yield kind, [((name,), path)], set(), partial(unpacked, kind=kind, place=place)
         else:
             yield kind, [((path.name,), path)], set(), read_binary
     except (*DAMAGED, OSError) as error:
@@ -64,8 +78,14 @@ def kind_of(path, place):
     refuse_stand_in(head, place)
     if head[:4] in (b"PK\3\4", b"PK\5\6"):
         return "zip"
-    if head[:2] == b"\x1f\x8b" or head[:3] == b"BZh" or head[:6] == b"\xfd7zXZ\0" or tarfile.is_tarfile(path):
-        return "tar"
+    try:
+        if tarfile.is_tarfile(path):
+            return "tar"
+    except DAMAGED:
+        pass  # packed, and cut before a tar's first member would end
+    for kind, (start, _) in PACKED.items():
+        if head.startswith(start):
+            return kind
     if b"\0" in head:
         raise UserError(f"{place}: neither a folder, a zip, a tar nor a CSV")
     return "file"
@@ -83,6 +103,97 @@ def refuse_stand_in(head, place):
 
 def read_binary(path):
     return open(path, "rb")
+
+
+def in_threads(function, items):
+    """Yield function(*item) of each item, in order; THREADS threads work, items are read meanwhile.
+
+    The items are taken in this thread, and only a few ahead. The first error, in order, is raised.
+    """
+    waiting = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) == 3 * THREADS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class Limited(io.RawIOBase):
+    """What `file` holds, up to `most` bytes; UserError(`refusal`) beyond."""
+
+    def __init__(self, file, most, refusal):
+        self.file, self.left, self.refusal = file, most, refusal
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = self.file.readinto(buffer)
+        self.left -= count
+        if self.left < 0:
+            raise UserError(self.refusal)
+        return count
+
+    def close(self):
+        self.file.close()
+        super().close()
+
+
+def unpacked(path, kind, place):
+    """The content of a file that is packed alone, binary; no size is told before it is read."""
+    most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * path.stat().st_size))
+    refusal = f"{place}: refused, it unpacks to more than {most >> 20} MiB"
+    return io.BufferedReader(Limited(PACKED[kind][1](path), most, refusal), 1 << 17)
+
+
+def zip_opener(archive):
+    """What opens a member of a zipfile.ZipFile.
+
+    zipfile takes longer to open a small member than to unpack it. Here it is read in one piece,
+    where its header, size and checksum are what they should be; zipfile has the word on any other.
+    """
+    edges = sorted({info.header_offset for info in archive.infolist()} | {archive.start_dir})
+
+    def open_member(info):
+        after = bisect_right(edges, info.header_offset)
+        if max(info.compress_size, info.file_size) <= SMALL and after < len(edges):
+            content = small_member(archive.fp, info, edges[after])
+            if content is not None:
+                return io.BytesIO(content)
+        return archive.open(info)
+    return open_member
+
+
+def small_member(file, info, end):
+    """The content of a zip member that ends by byte `end` of `file`, None where anything is odd."""
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
+    start, length = info.header_offset, 30 + len(name) + info.compress_size
+    if start < 0 or info.flag_bits & ~0x80e:  # all but: deflate's level, sizes told later, UTF-8
+        return None
+    file.seek(start)
+    head = file.read(length + len(info.extra) + 64)  # the directory's extra field may be another
+    if len(head) < 30 or head[:4] != b"PK\3\4" or head[30:30 + len(name)] != name:
+        return None
+    name_size, extra_size = struct.unpack_from("<HH", head, 26)
+    length += extra_size
+    if name_size != len(name) or length > len(head) or start + length > end:
+        return None
+    packed = head[length - info.compress_size:length]
+    try:
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+            content = inflate.decompress(packed, info.file_size + 1)
+        else:
+            content = packed if info.compress_type == zipfile.ZIP_STORED else b""
+    except zlib.error:
+        return None
+    return content if len(content) == info.file_size and zlib.crc32(content) == info.CRC else None
 
 
 def walk(top, place):

@@ -16,8 +16,8 @@ from scipy.stats import binomtest
 from ferlab import evaluation, files, params, report, results
 from ferlab.figures import ACCENT, INK, figure
 
-FORMS = ("not the same pixels: some of these results are on fer2013, the official ones, some on fer2013-jpeg, the same faces saved "
-         "as JPEG")
+FORMS = ("not the same pixels: some of these results are on fer2013, the official ones, some on fer2013-jpeg, the same "
+         "faces saved as JPEG")
 RESAMPLES = 10_000
 LINES = ("#30638e", "#d1495b", "#6a994e", "#6d597a", "#edae49", "#00a6a6")
 
@@ -111,7 +111,6 @@ def compare(found):
 
     Raises UserError where they have no evaluation images in common.
     """
-    first = found[0]
     final = next((name for name in ("private", "test") if all(name in one.details["splits"] for one in found)), None)
     tables = [_final(one) for one in found]
     folded = len({evaluation.classes_of(table) for table in tables}) > 1
@@ -128,8 +127,8 @@ def compare(found):
         common = common[common.isin(table.index)]
     tables = [table.loc[common] for table in tables]
     if not len(common) or any((table["label"] != tables[0]["label"]).any() for table in tables):
-        raise files.UserError(f"{' and '.join(one.name for one in found)}: judged on different images (datasets {', '.join(datasets)}); "
-                              "nothing to compare")
+        raise files.UserError(f"{' and '.join(one.name for one in found)}: judged on different images (datasets "
+                              f"{', '.join(datasets)}); nothing to compare")
     classes = evaluation.classes_of(tables[0])
     scores = [evaluation.scores(table["label"], table["predicted"], classes) for table in tables]
     right = [(table["label"] == table["predicted"]).to_numpy() for table in tables]
@@ -190,7 +189,8 @@ def text(told):
     """Plain lines for a terminal."""
     width = max(14, *(len(name) for name in told["names"]))
     folded = ", disgust counted as angry" if told["folded"] else ""
-    lines = [f"{told['split']} of {told['dataset']}, {told['n']:,} images{folded}", *[told["note"]] * bool(told["note"]), "", f"  {'accuracy':<{width}}"]
+    lines = [f"{told['split']} of {told['dataset']}, {told['n']:,} images{folded}", *[told["note"]] * bool(told["note"]), "",
+             f"  {'accuracy':<{width}}"]
     for name, scores in zip(told["names"], told["scores"], strict=True):
         lines.append(f"  {name:<{width}} {100 * scores['accuracy']:6.2f} %  ({100 * scores['accuracy_low']:.2f} to "
                      f"{100 * scores['accuracy_high']:.2f})   F1 macro {scores['f1_macro']:.3f}")

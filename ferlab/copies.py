@@ -62,9 +62,9 @@ def _look(content, place):
 def _named(parts):
     """(label, split) that a file's folders and name tell."""
     folders, (prefix, _, number) = [part.lower() for part in parts[:-1]], parts[-1].partition("_")
-    splits = [sources.SPLIT_OF.get(part) or FERPLUS_FOLDERS.get(part) for part in folders]
+    splits = [csv_faces.SPLIT_OF.get(part) or FERPLUS_FOLDERS.get(part) for part in folders]
     split = next((split for split in reversed(splits) if split), "")
-    official = sources.OFFICIAL.get(prefix) if number else None
+    official = csv_faces.OFFICIAL.get(prefix) if number else None
     if official and split in ("", "test") and not (split == "test" and official == "train"):
         split = official
     classes = [sources.CLASS_OF.get(part) for part in folders]

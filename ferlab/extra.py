@@ -15,10 +15,11 @@ import numpy as np
 
 from ferlab.archives import opened
 from ferlab.classes import CLASSES
+from ferlab.csv_faces import CSV_CODES, columns_of
 from ferlab.dataset import SIZE
 from ferlab.files import UserError, root
 from ferlab.images import NAMES
-from ferlab.sources import CLASS_OF, CSV_CODES, columns_of, read_image
+from ferlab.sources import CLASS_OF, read_image
 
 CK48_COUNTS = {"angry": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249}
 

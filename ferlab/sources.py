@@ -4,24 +4,22 @@ Class folders and FER2013's CSVs, in a folder, zip or tar, are recognised by con
 are read member by member and never unpacked to disk.
 """
 
-import csv
 import hashlib
-import io
 import os
-import re
-import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 from tqdm import tqdm
 
 from ferlab import images
-from ferlab.archives import MOST_BYTES, opened, refuse_stand_in
+from ferlab.archives import in_threads, opened
 from ferlab.classes import CLASSES
+from ferlab.csv_faces import OFFICIAL, PREFIX_OF, SPLIT_OF, columns_of, read_csv
 from ferlab.dataset import SIZE, assemble
+from ferlab.fetch import Unreachable, download
 from ferlab.files import UserError, root
 
 # What is known by its content (Dataset.digest), in whatever file it comes.
@@ -30,20 +28,17 @@ NAMES = {"e7e54e49e97c12afdbe7cc3e8f2071152fc714ace991304bf6cbb05f866c15c2": "fe
 # Images per class, in CLASSES' order, of both.
 FER2013_COUNTS = {"train": (3995, 436, 4097, 7215, 4965, 4830, 3171), "public": (467, 56, 496, 895, 607, 653, 415),
                   "private": (491, 55, 528, 879, 626, 594, 416)}
-CSV_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 SPELLINGS = {"angry": "angry anger", "disgust": "disgust disgusted", "fear": "fear fearful feared scared afraid",
              "happy": "happy happiness joy", "neutral": "neutral neutrality contentless",
              "sad": "sad sadness", "surprise": "surprise surprised"}
 CLASS_OF = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings.split()}
-SPLIT_OF = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
-            "val": "validation", "test": "test", "testing": "test", "public": "public", "publictest": "public",
-            "private": "private", "privatetest": "private"}
-OFFICIAL = {"Training": "train", "PublicTest": "public", "PrivateTest": "private"}
-PREFIX_OF = {**{split: prefix for prefix, split in OFFICIAL.items()}, "validation": "Validation", "test": "Test"}
 
-KAGGLE = "/api/v1/datasets/download/msambare/fer2013"
-TIMEOUT, RETRIES = (15, 60), 2
+PIECE = 200, 4 << 20  # images, and bytes of them, that a thread decodes at once
+
+# The published CSV, and the images as class folders where that is no longer to be had.
+KAGGLE = ("/api/v1/datasets/download/deadskull7/fer2013",
+          "/api/v1/datasets/download/msambare/fer2013")
 
 
 def read(dataset):
@@ -51,24 +46,46 @@ def read(dataset):
     if dataset == "sample":
         from ferlab import sample
         return sample.draw(), {"kind": "sample"}
-    official = dataset == "fer2013"
-    place = os.environ.get("FER2013") if official else dataset
-    if not place:
-        place = os.environ.get("FERLAB_KAGGLE", "https://www.kaggle.com").rstrip("/") + KAGGLE
-    address = "://" in place
-    wanted = "FER2013=<file>" if official else "download.dataset to the file"
-    fix = f"; download it by hand and set {wanted}" if address else ""
-    path = download(place, fix) if address else root() / Path(place).expanduser()
+    place = os.environ.get("FER2013") if dataset == "fer2013" else dataset
+    if place and "://" not in place:
+        return read_from(dataset, place)
+    wanted = "FER2013=<file>" if dataset == "fer2013" else "download.dataset to the file"
+    try:
+        return read_from(dataset, place) if place else read_kaggle()
+    except UserError as error:
+        raise UserError(f"{error}; download it by hand and set {wanted}") from None
+
+
+def read_kaggle():
+    """What `read` gives, of Kaggle's first copy of FER2013 that is one."""
+    server = os.environ.get("FERLAB_KAGGLE", "https://www.kaggle.com").rstrip("/")
+    first, second = (server + path for path in KAGGLE)
+    try:
+        return read_from("fer2013", first)
+    except Unreachable:
+        raise  # the other copy is behind the same network
+    except UserError as error:
+        print(f"{error}; trying {second}", flush=True)
+        try:
+            return read_from("fer2013", second)
+        except UserError as other:
+            raise UserError(f"{error}; {other}") from None
+
+
+def read_from(dataset, place):
+    """What `read` gives, of the file, folder or address `place`."""
+    official, address = dataset == "fer2013", "://" in place
+    path = download(place) if address else root() / Path(place).expanduser()
     shown = f"FER2013={place}" if official and not address else place
     try:
         data, about = read_path(path, shown)
         if official and data.name not in NAMES.values():
             pixels = "the counts are right, but the pixels differ"
             raise UserError(f"{shown}: not FER2013: {difference(data) or pixels}; python -m ferlab identify <it> says what it is")
-    except UserError as error:
+    except UserError:
         if address:
             path.unlink(missing_ok=True)  # a wrong download is not kept, so that the next run asks again
-        raise UserError(f"{error}{fix}") from None
+        raise
     kind = "url" if address else "path"
     return data, {"kind": kind, "asked": dataset, kind: place, **about}
 
@@ -90,20 +107,15 @@ def read_unnamed(path, place=None):
         else:
             name, handle = choose_csv(kind, files, open_member, place, about)
             where = place if kind == "file" else f"{place}: {name}"
-            with open_member(handle) as file:
-                content = file.read()
-            refuse_stand_in(content[:512], where)
-            about["csv_md5"] = hashlib.md5(content).hexdigest()
-            rows, form = read_csv(content, where), "csv"
+            rows, form = read_csv(partial(open_member, handle), where), "csv"
     faces, ids, labels, splits, places = rows
     check_rows(labels, splits, place)
     ids = unique_ids(ids, labels, splits, places, place)
     data = assemble("", [name for name in CLASSES if name in set(labels)], faces, ids, labels, splits)
     about["form"] = form if kind == "file" else f"{form} in a {kind}"
     if path.is_file():
-        for kind in ("md5", "sha256"):
-            with open(path, "rb") as file:
-                about[kind] = hashlib.file_digest(file, kind).hexdigest()
+        with open(path, "rb") as file:
+            about["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     sizes = about.pop("sizes", {f"{SIZE}x{SIZE}": len(faces)})
     return replace(data, sizes=sizes), about
 
@@ -172,29 +184,52 @@ def class_folders(files, folders, place):
 
 def read_images(found, open_member, place, about):
     """Parallel faces, ids, labels, splits and names; notes the source sizes in `about`."""
-    faces, sizes = np.empty((len(found), SIZE, SIZE), np.uint8), {}
-    for row, (*_, name, handle) in enumerate(tqdm(found, "reading images", disable=None, leave=False)):
-        with open_member(handle) as file:
-            faces[row], size = read_image(file.read(), f"{place}: {name}")
-        sizes[size] = sizes.get(size, 0) + 1
+    faces, sizes, row = np.empty((len(found), SIZE, SIZE), np.uint8), Counter(), 0
+    with tqdm(desc="reading images", total=len(found), disable=None, leave=False) as progress:
+        for part in in_threads(read_pieces, pieces(found, open_member, place)):
+            for face, size in part:
+                faces[row], row = face, row + 1
+                sizes[size] += 1
+            progress.update(len(part))
     about["sizes"] = {f"{width}x{height}": n for (width, height), n in sorted(sizes.items())}
     ids, labels, splits, names, _ = map(list, zip(*found, strict=True))
     return faces, ids, labels, splits, names
 
 
+def pieces(found, open_member, place):
+    """Yield ([(an image file's bytes, what errors call it)], what reading the next raised)."""
+    piece, size = [], 0
+    for *_, name, handle in found:
+        try:
+            with open_member(handle) as file:
+                piece.append((file.read(), f"{place}: {name}"))
+        except Exception as error:  # told in its turn: an image before it may be damaged
+            yield piece, error
+            return
+        size += len(piece[-1][0])
+        if len(piece) == PIECE[0] or size > PIECE[1]:
+            yield piece, None
+            piece, size = [], 0
+    yield piece, None
+
+
+def read_pieces(piece, error):
+    read = [read_image(content, place) for content, place in piece]
+    if error:
+        raise error
+    return read
+
+
 def read_image(content, place):
     """(48x48 gray array, source size) of an image file's bytes."""
+    face = images.small_gray(content)
+    if face is not None:
+        return face, (SIZE, SIZE)
     image = images.decode(content, place)
     return images.face(image), image.size
 
 
 # CSV.
-
-def columns_of(head):
-    """Header names in lower case, without the spaces that icml_face_data.csv puts there."""
-    line = (head[:4096].decode("utf-8-sig", "replace").splitlines() or [""])[0]
-    return [name.strip(' "').lower() for name in line.split(",")]
-
 
 def choose_csv(kind, files, open_member, place, about):
     """(name, handle) of the CSV to read: labelled, and with splits if there is such a one."""
@@ -213,61 +248,6 @@ def choose_csv(kind, files, open_member, place, about):
     if len(candidates) > 1:
         about["notes"] = f"{best[0][1]} chosen among {', '.join(sorted(name for _, name, _ in candidates))}"
     return best[0][1:]
-
-
-def read_csv(content, place):
-    """Parallel faces, ids, labels, splits and line numbers of a FER2013 CSV in any of its column orders."""
-    columns = columns_of(content)
-    for name in ("emotion", "pixels"):
-        if name not in columns:
-            found = ", ".join(columns)[:60]
-            raise UserError(f"{place}, line 1: no column {name!r} (found: {found!a}); expected emotion,pixels,Usage")
-        if columns.count(name) > 1:
-            raise UserError(f"{place}, line 1: the column {name!r} stands there {columns.count(name)} times")
-    at = {name: columns.index(name) if name in columns else None for name in ("emotion", "pixels", "usage", "id")}
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline=""))
-    faces, ids, labels, splits, places = [], [], [], [], []
-    try:
-        next(reader)
-        for row in tqdm(reader, "reading rows", disable=None, leave=False):
-            if not row:
-                continue
-            line = f"{place}, line {reader.line_num}"
-            if len(row) != len(columns):
-                raise UserError(f"{line}: {len(row)} values, expected {len(columns)} ({','.join(columns)})")
-            label = row[at["emotion"]].strip()
-            usage = row[at["usage"]].strip() if at["usage"] is not None else "Training"
-            if label not in set("0123456"):
-                raise UserError(f"{line}: label {label}, expected 0 to 6")
-            split = SPLIT_OF.get(usage.lower())
-            if not split:
-                known = "Training, PublicTest, PrivateTest, Validation"
-                raise UserError(f"{line}: unknown Usage {usage!r}; known: {known}")
-            faces.append(parse_pixels(row[at["pixels"]], line))
-            ids.append(row[at["id"]].strip() if at["id"] is not None else (PREFIX_OF[split], len(ids)))
-            labels.append(CSV_CODES[int(label)])
-            splits.append(split)
-            places.append(f"line {reader.line_num}")
-    except csv.Error as error:
-        raise UserError(f"{place}, line {reader.line_num}: {error}") from None
-    if at["id"] is None:
-        width = max(5, len(str(len(ids))))  # ids sort as text
-        ids = [f"{prefix}_{number:0{width}}" for prefix, number in ids]
-    return np.array(faces, np.uint8).reshape(-1, SIZE, SIZE), ids, labels, splits, places
-
-
-def parse_pixels(text, line):
-    try:
-        values = np.fromstring(text, np.int64, sep=" ")
-        if len(values) == SIZE * SIZE and not (values & ~255).any():
-            return values.astype(np.uint8)
-    except (ValueError, DeprecationWarning):
-        pass
-    words = text.split()
-    if len(words) != SIZE * SIZE:
-        raise UserError(f"{line}: {len(words)} pixels, expected {SIZE * SIZE}")
-    wrong = next((word for word in words if not re.fullmatch(r"\d{1,3}", word, re.ASCII) or int(word) > 255), "?")
-    raise UserError(f"{line}: pixel {wrong}, expected 0 to 255")
 
 
 def unique_ids(ids, labels, splits, places, place):
@@ -290,53 +270,3 @@ def check_rows(labels, splits, place):
     trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     if set(labels) - trained:
         raise UserError(f"{place}: no training images of the class {min(set(labels) - trained)}")
-
-
-# Addresses.
-
-def download(url, fix=""):
-    """The local file of an address, kept in .ferlab/downloads; a broken transfer is repeated and never kept."""
-    import pooch
-    import requests
-
-    require_https(url)
-    name, folder = hashlib.sha256(url.encode()).hexdigest()[:32], root() / ".ferlab" / "downloads"
-    pooch.get_logger().setLevel("WARNING")
-    get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=TIMEOUT,
-                               hooks={"response": check_response})
-    if not (folder / name).exists():
-        print(f"downloading {url}", flush=True)
-    try:
-        store = pooch.create(folder, "", registry={name: None}, urls={name: url}, retry_if_failed=RETRIES)
-        return Path(store.fetch(name, downloader=get))
-    except UserError as error:
-        reason = str(error)
-    except requests.HTTPError as error:
-        reason = f"the server answers {error.response.status_code} {error.response.reason}"
-    except requests.RequestException as error:
-        if isinstance(error, requests.Timeout) or "timed out" in str(error):
-            reason = f"the server is too slow (nothing came for {TIMEOUT[1]} s)"
-        elif isinstance(error, requests.exceptions.ChunkedEncodingError):
-            reason = "the transfer broke off"
-        else:
-            reason = "no connection" if isinstance(error, requests.ConnectionError) else str(error)
-    raise UserError(f"{url}: {reason}{fix}")
-
-
-def require_https(url):
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise UserError(f"{url}: {error}") from None
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
-        raise UserError(f"{url}: only https addresses are read")
-
-
-def check_response(response, **_):
-    """Called for every answer, redirects included, before anything more is fetched. A UserError is not tried again."""
-    if response.is_redirect:
-        require_https(urljoin(response.url, response.headers["location"]))
-    elif response.status_code in (401, 403, 404, 410):
-        raise UserError(f"the server answers {response.status_code} {response.reason}")
-    elif int(response.headers.get("content-length", 0)) > MOST_BYTES:
-        raise UserError(f"larger than {MOST_BYTES >> 30} GiB")

@@ -146,7 +146,7 @@ ARCHIVES = {
     "a tar checksum": (lambda t: write(t / "x.tar", tar_entry(t).read_bytes().replace(b"ustar", b"uxtar")), "neither a folder,"),
     "a gzip bomb": (lambda t: tarred(t / "x.tar.gz", {"a.csv": bytes(70 << 20)}), "unpacks to more"),
     "a bzip2 bomb": (lambda t: tarred(t / "x.tar.bz2", {"a.csv": bytes(70 << 20)}, "w:bz2"), "unpacks to more"),
-    "gzip within gzip": (lambda t: write(t / "x.gz", gzip.compress(gzip.compress(CSV))), "damaged tar"),
+    "gzip within gzip": (lambda t: write(t / "x.gz", gzip.compress(gzip.compress(CSV))), "x.gz: holds neither class folders"),
 }
 
 
