@@ -102,7 +102,7 @@ def test_threshold_one_still_groups_equal_images(planted):
 
 def test_summary_counts(planted):
     found = summary(audit(planted, THRESHOLD), planted)
-    assert found == {"dataset": "synthetic", "digest": planted.digest, "images": 30, "source_sizes": {},
+    assert found == {"dataset": "synthetic", "digest": planted.digest, "images": 30, "source_sizes": {}, "identity": {},
                      "blank": 2, "duplicate_groups": 2,
                      "duplicate_images": 5, "groups_across_splits": 1, "groups_conflicting": 1,
                      "near_duplicate_groups": 3, "near_duplicate_images": 7,
