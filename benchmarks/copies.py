@@ -24,7 +24,8 @@ FERPLUS = {"train": "FER2013Train", "public": "FER2013Valid", "private": "FER201
 
 def encoded(face, ending=".png"):
     """The bytes of an image file; JPEG of quality 95, as OpenCV saves it."""
-    return cv2.imencode(ending, face, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if ending == ".jpg" else []
+    return cv2.imencode(ending, face, quality)[1].tobytes()
 
 
 def moved(face, random, angle=0.0, zoom=0.0, shift=0.0):
