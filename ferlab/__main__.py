@@ -224,6 +224,9 @@ def main():
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:  # a full disk, a folder that may not be written, a file in a folder's place
+        if error.errno == errno.EPIPE:  # `| head`: who reads has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         sys.exit(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}")

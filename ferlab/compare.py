@@ -121,6 +121,9 @@ def compare(found):
     datasets = sorted({one.details["dataset"] for one in found})
     # The same faces, differently saved, have other ids in the two forms; each still shows its row of fer2013.csv.
     both = datasets == ["fer2013", "fer2013-jpeg"]
+    for one, table in zip(found, tables, strict=True):
+        if both and "official" not in table:
+            raise files.UserError(f"{one.name}: written before faces were known by their row of fer2013.csv; evaluate it again")
     tables = [table.set_index(table["official"].astype(str) if both else "id") for table in tables]
     common = tables[0].index
     for table in tables[1:]:
@@ -145,8 +148,12 @@ def _final(one):
 
 
 def differing(values):
-    """[(section.key, value of each)] of the parameters that are not the same everywhere."""
-    flat = [{f"{section}.{key}": value for section, inner in one.items() for key, value in inner.items()} for one in values]
+    """[(section.key, value of each)] of the parameters that are not the same everywhere; what an older result or a recipe does
+    not name has its default."""
+    defaults = {f"{section}.{key}": field.default for section, model in params.SECTIONS.items()
+                for key, field in model.model_fields.items() if not field.is_required()}
+    flat = [{name: value for name, value in defaults.items() if name.split(".")[0] in one}
+            | {f"{section}.{key}": value for section, inner in one.items() for key, value in inner.items()} for one in values]
     every = dict.fromkeys(key for one in flat for key in one)
     rows = [(key, [one.get(key, "–") for one in flat]) for key in every]
     return [(key, row) for key, row in rows if any(value != row[0] for value in row)]
@@ -239,15 +246,15 @@ def write(names, out=Path("reports/compare.html"), report_to=print):
 
 
 def pixels(digest, wanted):
-    """{id: face} of the images with these ids, from a dataset of this digest that lies in data/raw or recipes/runs/raw."""
+    """{id: face} of the images with these ids, or rows of fer2013.csv as texts, from a dataset of this digest that lies in
+    data/raw or recipes/runs/raw, or is $FER2013."""
     from ferlab.dataset import Dataset
 
     for folder in (Path("data/raw"), params.RECIPES / "runs/raw"):
         try:
             if files.read_json(folder / "dataset.json")["digest"] == digest:
                 data = Dataset.load(folder)
-                rows = np.flatnonzero(data.table["id"].isin(wanted))
-                return dict(zip(data.table["id"].iloc[rows], data.faces[rows], strict=True))
+                return _chosen(data, wanted)
         except (FileNotFoundError, KeyError, files.UserError):
             continue
     return _given(digest, wanted)
@@ -263,8 +270,15 @@ def _given(digest, wanted):
         data, _ = sources.read("fer2013")
     except files.UserError:  # the faces are an extra: no comparison fails for them
         return {}
-    rows = np.flatnonzero(data.table["id"].isin(wanted))
-    return dict(zip(data.table["id"].iloc[rows], data.faces[rows], strict=True))
+    return _chosen(data, wanted)
+
+
+def _chosen(data, wanted):
+    for names in (data.table["id"], data.table["official"].astype(str)):
+        rows = np.flatnonzero(names.isin(wanted))
+        if len(rows):
+            return dict(zip(names.iloc[rows], data.faces[rows], strict=True))
+    return {}
 
 
 def _matrices(path, told):

@@ -4,7 +4,6 @@ Reads more than the pipeline does: no splits, other class names, other sizes. No
 """
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from ferlab.dataset import SIZE
 from ferlab.files import UserError
 
 FERPLUS_FOLDERS = {"fer2013train": "train", "fer2013valid": "public", "fer2013test": "private"}
-GRAY = 8  # levels by which the channels of a gray picture may differ after a lossy format
+FEW = 100  # pictures beside a CSV: they only illustrate it
+CODE_OF = {str(code): name for code, name in enumerate(csv_faces.CSV_CODES)}  # class folders named 0 to 6
 
 
 def read(path):
@@ -23,40 +23,32 @@ def read(path):
     labels: class names, or the folder's own name where it is none; "" where there is none. splits: of SPLITS, or "".
     """
     place = str(path)
-    with opened(Path(path).expanduser(), place) as (kind, files, _, open_member):
+    with opened(sources.at_home(path), place) as (kind, files, _, open_member):
         pictures = [(parts, handle) for parts, handle in files if parts[-1].lower().endswith(images.NAMES)]
-        if not pictures:
+        if not pictures or len(pictures) < FEW and _has_faces_in_a_csv(files, open_member):
             name, handle = sources.choose_csv(kind, files, open_member, place, {})
             where = place if kind == "file" else f"{place}: {name}"
             faces, _, labels, splits, _ = csv_faces.read_csv(partial(open_member, handle), where)
             nothing = np.zeros(len(faces), bool)
+            with open_member(handle) as file:
+                if "usage" not in csv_faces.columns_of(file.read(4096)):
+                    splits = [""] * len(faces)
             return faces, np.array(labels, object), np.array(splits, object), nothing, nothing
         named = [("/".join(parts), handle) for parts, handle in pictures]
-        rows = [row for piece in in_threads(_look_at, sources.pieces(named, open_member, place)) for row in piece]
-    faces, resized, coloured = (np.array(column) for column in zip(*rows, strict=True))
+        rows = [row for piece in in_threads(sources.read_pieces, sources.pieces(named, open_member, place)) for row in piece]
+    faces, sizes, coloured = zip(*rows, strict=True)
+    resized = np.array([size != (SIZE, SIZE) for size in sizes])
     labels, splits = zip(*(_named(parts) for parts, _ in pictures), strict=True)
-    return faces, np.array(labels, object), np.array(splits, object), resized, coloured
+    return np.stack(faces), np.array(labels, object), np.array(splits, object), resized, np.array(coloured)
 
 
-def _look_at(piece, error):
-    """What `_look` gives of each image of a piece; then the error that reading the next one raised, where it did."""
-    rows = [_look(content, place) for content, place in piece]
-    if error:
-        raise error
-    return rows
-
-
-def _look(content, place):
-    """(face, whether it had another size, whether it had colours) of an image file's bytes."""
-    face = images.small_gray(content)
-    if face is not None:
-        return face, False, False
-    image = images.decode(content, place)
-    coloured = False
-    if image.mode == "RGB":
-        pixels = np.asarray(image).astype(np.int16)
-        coloured = bool(np.ptp(pixels, axis=2).mean() > GRAY)
-    return images.face(image), image.size != (SIZE, SIZE), coloured
+def _has_faces_in_a_csv(files, open_member):
+    for parts, handle in files:
+        if parts[-1].lower().endswith(".csv"):
+            with open_member(handle) as file:
+                if "pixels" in csv_faces.columns_of(file.read(4096)):
+                    return True
+    return False
 
 
 def _named(parts):
@@ -67,7 +59,7 @@ def _named(parts):
     official = csv_faces.OFFICIAL.get(prefix) if number else None
     if official and split in ("", "test") and not (split == "test" and official == "train"):
         split = official
-    classes = [sources.CLASS_OF.get(part) for part in folders]
+    classes = [sources.CLASS_OF.get(part) or CODE_OF.get(part) for part in folders]
     label = next((label for label in reversed(classes) if label), "")
     if not label and folders and not splits[-1]:
         label = parts[-2]

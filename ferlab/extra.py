@@ -19,7 +19,7 @@ from ferlab.csv_faces import CSV_CODES, columns_of
 from ferlab.dataset import SIZE
 from ferlab.files import UserError, root
 from ferlab.images import NAMES
-from ferlab.sources import CLASS_OF, read_image
+from ferlab.sources import CLASS_OF, at_home, read_image
 
 CK48_COUNTS = {"angry": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249}
 
@@ -43,7 +43,7 @@ def read(entry):
         raise UserError("evaluate.extra_datasets: ck48 needs a copy of CK+ (48x48); name it: CK48=<file> dvc repro")
     shown = f"CK48={place}" if known else f"evaluate.extra_datasets: {place}"
     left_out, rows = Counter(), []
-    with opened(root() / Path(place).expanduser(), shown) as (kind, files, _, open_member):
+    with opened(root() / at_home(place), shown) as (kind, files, _, open_member):
         pictures = [(parts, handle) for parts, handle in files if parts[-1].lower().endswith(NAMES)]
         if pictures:
             rows = list(_images(pictures, open_member, left_out, shown))
@@ -74,7 +74,7 @@ def _images(pictures, open_member, left_out, shown):
             continue
         try:
             with open_member(handle) as file:
-                face, _ = read_image(file.read(), f"{shown}: {'/'.join(parts)}")
+                face, *_ = read_image(file.read(), f"{shown}: {'/'.join(parts)}")
         except UserError:
             left_out["damaged"] += 1
             continue

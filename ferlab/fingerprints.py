@@ -1,8 +1,10 @@
-"""Fingerprints of the 35,887 official images, by which any copy of them is known. No image can be recovered from them.
+"""Fingerprints of the 35,887 official images, by which any copy of them is known.
 
-assets/fingerprints.npz holds for each row of the official fer2013.csv 42 bytes: 40 bits of a hash of its pixels, 32 coarse
-coefficients of its cosine transform in 4 bits each (after equalisation: brightness and contrast are gone, what is left is a blur
-of about 6x6 points), the signs of the next 128, and five percentiles of its gray levels; and its label and split. Made by
+assets/fingerprints.npz holds for each row of the official fer2013.csv 42 bytes: 40 bits of a hash of
+its pixels, 32 coarse coefficients of its cosine transform in 4 bits each (after equalisation, so that
+brightness and contrast are gone), the signs of the next 128, and five percentiles of its gray levels;
+and its label and split. No image can be recovered from them, only a blur: what the best linear
+reconstruction gives back is worth nine by nine points (tests/test_identify.py). Made by
 `python -m ferlab.fingerprints <official fer2013.csv, zipped or not>` (10 s).
 """
 
@@ -21,6 +23,7 @@ from ferlab.files import UserError, replacing
 
 PATH = Path(__file__).parent / "assets/fingerprints.npz"
 SHA256 = "612c799667814943c9d3e958bddacbca0b00270cafa4427e5b11f865bc192ec7"
+ORDER = "55a7f6bd376ff2af0d77549a49b3d8bfd7be14bc7c6bf8d4c99ca47f2551c8fa"  # of the official rows' hashes
 SIDE, COARSE, SIGNS = 16, 32, 128  # of the cosine transform's corner; how many coefficients are kept in 4 bits, and as signs
 REACH, LEVELS = 2.5, 16  # the coarse coefficients, in standard deviations, are kept between -REACH and REACH
 SIGN = 0.8  # what a sign stands for, in standard deviations: their mean size
@@ -165,6 +168,8 @@ def main(path):
         raise UserError(f"{path}: not the official pixels (digest {dataset.digest[:12]}), of which fingerprints are made")
     row = np.argsort([int(name.rpartition("_")[2]) for name in dataset.table["id"]])
     dataset = dataset.where(row)
+    if hashlib.sha256(hashes(dataset.faces).tobytes()).hexdigest() != ORDER:
+        raise UserError(f"{path}: the official pixels, but not in the official order, by which FER+ counts them")
     arrays = make(dataset.faces, dataset.table["label"], dataset.table["split"])
     with replacing(PATH) as part, open(part, "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -173,6 +178,8 @@ def main(path):
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:2])
+        if len(sys.argv) != 2:
+            raise UserError("python -m ferlab.fingerprints <official fer2013.csv>")
+        main(sys.argv[1])
     except UserError as error:
         sys.exit(f"error: {error}")

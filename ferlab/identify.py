@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ferlab import align, alterations, fingerprints
+from ferlab.classes import CLASSES
 
 SURE = 0.70  # likeness from which on two images show the same face: docs/data.md has the measurements
 MAYBE, MARGIN = 0.50, 0.15  # as sure, where nothing moved: so alike, and so much more than all others
@@ -22,7 +23,8 @@ TANGLED = 0.04  # official images may be mistaken for each other that are this n
 BLOCK = 1024  # images compared at once
 # A movement that explains less than this share of so many unknown images is not tried on the rest.
 PROBE, RARE = 400, 0.02
-FEW = 0.01  # of the official images: a set with fewer is no copy
+# A set is a copy that holds this share of the official images, or of whose own images half are some.
+FEW, HALF, SOME = 0.01, 0.5, 20
 SPLITS = ("train", "validation", "public", "private", "test", "")  # as tables order them; "" is none
 MIRRORED = ("mirrored", lambda faces: faces[:, :, ::-1])
 ROTATED = [("rotated", lambda faces, turns=turns: np.rot90(faces, turns, (1, 2))) for turns in (1, 2, 3)]
@@ -73,7 +75,8 @@ def describe(match, labels, splits, known=None):
     changes: images here by what was done to them. foreign: images here that are not known.
     repeated: images here beyond the first of an official one.
     splits, labels: {official: {here: images}}.
-    moved, relabelled: images in another split, or under another label, than officially.
+    moved, relabelled: images in another split, or under another label, than officially. unnamed:
+      images under no label, or one that is none of the seven.
     leak: test images whose official image is in train here as well, in whatever form; `of`: all test
       images (validation ones where there are no others).
     """
@@ -92,7 +95,8 @@ def describe(match, labels, splits, known=None):
              "foreign": int((~there).sum()), "repeated": len(row) - distinct,
              "splits": _matrix(known.splits[row], here), "labels": _matrix(known.labels[row], named),
              "moved": int(sum(apart)),
-             "relabelled": int(((known.labels[row] != named) & (named != "")).sum()),
+             "relabelled": int(((known.labels[row] != named) & np.isin(named, CLASSES)).sum()),
+             "unnamed": int((~np.isin(named, CLASSES)).sum()),
              "leak": {"images": sum(official in in_train for official in match.official[there & test]),
                       "of": int(test.sum())}}
     return {"summary": _lines(found), **found}
@@ -100,7 +104,8 @@ def describe(match, labels, splits, known=None):
 
 def is_copy(found):
     """Whether a dict of `describe` tells of enough official images to call it a copy of FER2013."""
-    return found["known"] >= FEW * found["official"]
+    mostly = found["images"] - found["foreign"] >= HALF * found["images"] and found["known"] >= SOME
+    return found["known"] >= FEW * found["official"] or mostly
 
 
 def _lines(found):
@@ -128,7 +133,8 @@ def _order(name):
 
 
 def _same_split(here, official):
-    return here == official or here == "test" and official != "train"
+    """Whether it is the same part under another name: many call public validation, and both together test."""
+    return here == official or official != "train" and here == "test" or (here, official) == ("validation", "public")
 
 
 # ---- which image ------------------------------------------------------------------------------------

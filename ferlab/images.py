@@ -12,6 +12,7 @@ from ferlab.files import UserError
 
 NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+GRAY = 8  # levels by which the channels of a gray picture differ at most on average, after a lossy format
 MOST_PIXELS = 50_000_000
 MOST_SIDE = 1024  # pixels: of a face in larger ones, every n-th row and column is enough
 
@@ -71,6 +72,13 @@ def _plain(image):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
+
+
+def has_colours(image):
+    """Whether a Pillow image of mode RGB or L shows more than gray."""
+    if image.mode != "RGB":
+        return False
+    return bool(np.ptp(np.asarray(image).astype(np.int16), axis=2).mean() > GRAY)
 
 
 def face(image):

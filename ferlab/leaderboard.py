@@ -44,7 +44,8 @@ def _row(key, details, history, about, settings):
     seconds = sum(results.read(one)[3].get("train_seconds", 0) for one in members) if members else about.get("train_seconds")
     claims = [(where, score, value) for where, score, value in CLAIMS.get(params.recipe_of(key)[0], []) if score == "accuracy"]
     return {"key": key, "split": split, "details": details, "history": history, "settings": settings,
-            "network": details["model"]["name"], "weights": details["model"]["parameters"], "classes": len(details["classes"]),
+            "dataset": details["dataset"], "network": details["model"]["name"],
+            "weights": details["model"]["parameters"], "classes": len(details["classes"]),
             "accuracy": scores["accuracy"], "low": scores["accuracy_low"], "high": scores["accuracy_high"],
             "f1": scores["f1_macro"], "six": six["accuracy"],
             "public": details["splits"].get("public", {}).get("accuracy"),

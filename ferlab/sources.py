@@ -75,7 +75,7 @@ def read_kaggle():
 def read_from(dataset, place):
     """What `read` gives, of the file, folder or address `place`."""
     official, address = dataset == "fer2013", "://" in place
-    path = download(place) if address else root() / Path(place).expanduser()
+    path = download(place) if address else root() / at_home(place)
     shown = f"FER2013={place}" if official and not address else place
     try:
         data, about = read_path(path, shown)
@@ -90,10 +90,18 @@ def read_from(dataset, place):
     return data, {"kind": kind, "asked": dataset, kind: place, **about}
 
 
+def at_home(path):
+    """The Path, with ~ for the home folder; of somebody who has none here, as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def read_path(path, place=None):
     """(Dataset, dict) from a folder, an archive or a CSV; `place` is what errors call it."""
     data, about = read_unnamed(path, place)
-    return identified(data), about
+    return identified(data, about.pop("resized", set()), about.pop("coloured", set())), about
 
 
 def read_unnamed(path, place=None):
@@ -111,6 +119,8 @@ def read_unnamed(path, place=None):
     faces, ids, labels, splits, places = rows
     check_rows(labels, splits, place)
     ids = unique_ids(ids, labels, splits, places, place)
+    for name in {"resized", "coloured"} & set(about):
+        about[name] = {ids[row] for row in about[name]}
     data = assemble("", [name for name in CLASSES if name in set(labels)], faces, ids, labels, splits)
     about["form"] = form if kind == "file" else f"{form} in a {kind}"
     if path.is_file():
@@ -120,8 +130,10 @@ def read_unnamed(path, place=None):
     return replace(data, sizes=sizes), about
 
 
-def identified(data):
+def identified(data, resized=(), coloured=()):
     """The dataset with its name, which follows its content, with the official image of each row, and what it is.
+
+    resized, coloured: ids of the images that had another size than 48x48, or colours.
 
     The official pixels also get their official ids, so that they are one and the same dataset in whatever order they came.
     """
@@ -130,8 +142,8 @@ def identified(data):
     digest = data.digest
     name = NAMES.get(digest, f"custom-{digest[:8]}")
     labels, splits = (data.table[column].to_numpy(object) for column in ("label", "split"))
-    resized = np.full(len(labels), f"{SIZE}x{SIZE}" not in data.sizes)
-    found = identify.match(data.faces, labels, splits, resized=resized)
+    flags = (data.table["id"].isin(ids).to_numpy() for ids in (resized, coloured))
+    found = identify.match(data.faces, labels, splits, None, *flags)
     identity = identify.describe(found, labels, splits)
     if not identify.is_copy(identity):
         return replace(data, name=name)
@@ -183,13 +195,19 @@ def class_folders(files, folders, place):
 
 
 def read_images(found, open_member, place, about):
-    """Parallel faces, ids, labels, splits and names; notes the source sizes in `about`."""
+    """Parallel faces, ids, labels, splits and names; notes in `about` the source sizes, and which rows had another one than
+    48x48, and which had colours."""
+    about |= {"resized": set(), "coloured": set()}
     faces, sizes, row = np.empty((len(found), SIZE, SIZE), np.uint8), Counter(), 0
     with tqdm(desc="reading images", total=len(found), disable=None, leave=False) as progress:
         for part in in_threads(read_pieces, pieces(found, open_member, place)):
-            for face, size in part:
-                faces[row], row = face, row + 1
+            for face, size, coloured in part:
                 sizes[size] += 1
+                if size != (SIZE, SIZE):
+                    about["resized"].add(row)
+                if coloured:
+                    about["coloured"].add(row)
+                faces[row], row = face, row + 1
             progress.update(len(part))
     about["sizes"] = {f"{width}x{height}": n for (width, height), n in sorted(sizes.items())}
     ids, labels, splits, names, _ = map(list, zip(*found, strict=True))
@@ -221,12 +239,12 @@ def read_pieces(piece, error):
 
 
 def read_image(content, place):
-    """(48x48 gray array, source size) of an image file's bytes."""
+    """(48x48 gray array, source size, whether it had colours) of an image file's bytes."""
     face = images.small_gray(content)
     if face is not None:
-        return face, (SIZE, SIZE)
+        return face, (SIZE, SIZE), False
     image = images.decode(content, place)
-    return images.face(image), image.size
+    return images.face(image), image.size, images.has_colours(image)
 
 
 # CSV.

@@ -9,7 +9,7 @@ from ferlab import files, params
 from ferlab.progress import duration
 
 # Images that an epoch costs, in units of one training image: scoring one public image takes about a third of that.
-EPOCH = {"sample": 2873 + 3589 / 3, "fer2013": 28709 + 3589 / 3}
+EPOCH = {"sample": 2873 + 3589 / 3, "fer2013": 28709 + 3589 / 3, "fer2013-jpeg": 28709 + 3589 / 3}
 
 
 def text(folder=None):
@@ -66,7 +66,7 @@ def _sections(then, now):
 
 
 def _next(details, settings, about):
-    images, here = EPOCH.get(details["dataset"].split()[0]), ""
+    images, here = EPOCH.get(details["dataset"]), ""
     if about.get("epochs") and images:
         per_image = about["train_seconds"] / len(about["epochs"]) / images
         here = f"   (its training alone: about {duration(per_image * EPOCH['fer2013'] * settings.train.epochs)} on this machine)"

@@ -55,6 +55,8 @@ def load(path):
         section, _, name = key.partition(".")
         if section != "train" or name not in params.Train.model_fields:
             raise files.UserError(f"{path}: ranges.{key}: only parameters of the train section can be swept")
+        if name == "labels":
+            raise files.UserError(f"{path}: ranges.{key}: accuracies against other labels cannot be compared; sweep each alone")
         if isinstance(ends, Range) and not (0 < ends.low < ends.high if ends.log else ends.low < ends.high):
             raise files.UserError(f"{path}: ranges.{key}: `from` must be below `to`" + (", and above 0" if ends.log else ""))
         if isinstance(ends, Range) and _whole(key) and not (ends.low.is_integer() and ends.high.is_integer()):
@@ -74,12 +76,14 @@ def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
         import optuna
     except ImportError:
         raise files.UserError("sweep: optuna is not installed; pip install --require-hashes -r requirements-sweep.txt") from None
+    from ferlab import training
+
     wanted, settings, dataset = load(path), params.load().train, Dataset.load(Path("data/balanced"))
     folder = files.root() / ".ferlab/sweeps" / wanted.name
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # what a study compares must be one thing: other data, ranges or fixed parameters are another study
-    fixed = hashlib.sha256(json.dumps([settings.model_dump(), dataset.digest, wanted.model_dump(exclude={"trials"})],
+    fixed = hashlib.sha256(json.dumps([settings.model_dump(), training.data_key(dataset), wanted.model_dump(exclude={"trials"})],
                                       sort_keys=True).encode()).hexdigest()[:12]
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.db'}", study_name=f"{wanted.name}-{fixed}", direction="maximize",
@@ -98,13 +102,15 @@ class _Trial:
     """A trial while it is trained: asked from Optuna, its epochs told to Optuna and MLflow."""
 
     def __init__(self, study, wanted, settings, dataset, folder):
+        from ferlab import training
+
         self.study, self.asked = study, study.ask()
         for name, value in tracking.process().items():
             self.asked.set_user_attr(name, value)
         changes = {key.partition(".")[2]: _suggest(self.asked, key, ends) for key, ends in wanted.ranges.items()}
         self.chosen = params.Train.model_validate(settings.model_dump() | changes)  # a 10 of the file becomes 10.0
         # the checkpoint is found again by what is trained
-        self.key = hashlib.sha256((self.chosen.model_dump_json() + dataset.digest).encode()).hexdigest()[:16]
+        self.key = hashlib.sha256((self.chosen.model_dump_json() + training.data_key(dataset)).encode()).hexdigest()[:16]
         self.note = folder / f"{self.key}.json"
         values = params.raw() | {"train": self.chosen.model_dump()}
         self.live = tracking.Live(values, dataset.name, self.key, self.note, f"sweep-{study.study_name}-{self.asked.number}")

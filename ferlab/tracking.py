@@ -6,6 +6,7 @@ The store is mlflow.db in the main repository, or MLFLOW_TRACKING_URI.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -522,7 +523,7 @@ def _log_model(path):
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from ferlab import backend
+    from ferlab import backend, evaluation
 
     settings = params.raw(path.parent.parent / "params.yaml")["train"]
     keras = backend.start(settings["backend"], settings["precision"])
@@ -531,7 +532,9 @@ def _log_model(path):
     outputs = Schema([TensorSpec(np.dtype("float32"), (-1, model.output_shape[-1]))])
     model.save = lambda place, **_: shutil.copyfile(path, place)  # the very file, with what it says of its use
     needs = [f"{name}=={importlib.metadata.version(name)}" for name in ("keras", settings["backend"], "numpy")]
-    mlflow.keras.log_model(model, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=needs)
+    about = dataclasses.asdict(evaluation.read_about(path))  # a bare Keras network cannot equalise: who loads it reads this
+    mlflow.keras.log_model(model, name="model", signature=ModelSignature(inputs, outputs), pip_requirements=needs,
+                           metadata={"ferlab": about})
 
 
 def _finished(root):

@@ -25,7 +25,7 @@ def use(recipe):
         raise UserError(f"{BENCH}: has changes that are not committed; commit them, or undo them: git checkout {BENCH}")
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 4096, True
-    bench, wanted, changed = yaml.load(BENCH.read_text(encoding="utf-8")), params.raw_recipe(recipe), {}
+    bench, wanted, changed = yaml.load(BENCH.read_text(encoding="utf-8")), settings.model_dump(), {}
     for section in ("balance", "train", "evaluate"):
         for key, value in wanted[section].items():
             old = bench[section][key]

@@ -93,9 +93,9 @@ def main(here):
 def fingerprint(settings, balanced):
     """What decides the weights: section, data, code, versions. Resume state is found under it, and only under it."""
     digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update((balanced / "dataset.json").read_bytes())
+    digest.update(training.data_key(Dataset.load(balanced)).encode())
     library = Path(training.__file__).parent
-    for name in ("augment.py", "backend.py", "dataset.py", "ferplus.py", "prepare.py", "training.py", "models/__init__.py",
+    for name in ("assets/ferplus.csv.gz", "augment.py", "backend.py", "dataset.py", "ferplus.py", "prepare.py", "training.py", "models/__init__.py",
                  f"models/{settings.model}.py"):
         digest.update((library / name).read_bytes())
     versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "opencv-python-headless")}

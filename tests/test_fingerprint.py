@@ -56,16 +56,26 @@ def test_images_labels_splits_and_class_weights_count(settings, tmp_path):
     assert len(found) == 5
 
 
+def test_the_order_of_the_images_counts_though_the_digest_does_not_know_it(settings, tmp_path):
+    """Two faces of one class and split change places: the same dataset, but other batches."""
+    first = make({"angry": 2, "happy": 2})
+    other = replace(first, faces=first.faces[[1, 0, *range(2, len(first.faces))]])
+    for number, dataset in enumerate((first, other)):
+        dataset.save(tmp_path / str(number))
+    assert first.digest == other.digest
+    assert len({train.fingerprint(settings().train, tmp_path / str(number)) for number in (0, 1)}) == 2
+
+
 def test_code_counts_that_the_stage_declares(settings, balanced, library):
     declared = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]["train"]["deps"]
     files = {name.replace("${train.model}", "small") for name in declared if name.startswith("ferlab/")} - WITHOUT_A_SAY
     before = train.fingerprint(settings().train, balanced)
     for name in files:
         path = library.parent / name
-        text = path.read_text()
-        path.write_text(text + "\n# changed\n")
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n# changed\n")
         assert train.fingerprint(settings().train, balanced) != before, name
-        path.write_text(text)
+        path.write_bytes(content)
     assert train.fingerprint(settings().train, balanced) == before
 
 

@@ -243,20 +243,21 @@ REAL = os.environ.get("FER2013", "")
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="needs the real images: set FER2013 to their zip")
 def test_no_image_can_be_recovered_from_the_fingerprints(monkeypatch):
-    """The best linear reconstruction, learned on half of the images, gives back little more than a blur of 6x6 points does."""
+    """The best linear reconstruction, learned on half of the images, gives back no more than a blur of nine by nine points."""
     from ferlab import sources
 
     data, _ = sources.read("fer2013")
     faces = data.faces[np.argsort(data.table["official"].to_numpy())].reshape(-1, 48 * 48).astype(np.float32)
     faces -= faces.mean(1, keepdims=True)
     faces /= np.maximum(faces.std(1, keepdims=True), 1)
-    blur = np.stack([cv2.resize(cv2.resize(face.reshape(48, 48), (6, 6), interpolation=cv2.INTER_AREA), (48, 48),
+    blur = np.stack([cv2.resize(cv2.resize(face.reshape(48, 48), (9, 9), interpolation=cv2.INTER_AREA), (48, 48),
                                 interpolation=cv2.INTER_CUBIC).ravel() for face in faces[1::2]])
     vectors = fingerprints.read().vectors
     decoder = np.linalg.lstsq(vectors[::2], faces[::2], rcond=None)[0]
     lost = ((vectors[1::2] @ decoder - faces[1::2]) ** 2).mean()
-    print("share of the pixels' variance that is lost:", lost, "by the blur:", ((blur - faces[1::2]) ** 2).mean())
-    assert lost > 0.1
+    blurred = ((blur - faces[1::2]) ** 2).mean()
+    print("share of the pixels' variance that is lost:", lost, "by a blur of 9x9 points:", blurred)
+    assert lost > blurred > 0.2
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import hashlib
 import http.server
 import io
 import lzma
