@@ -95,8 +95,8 @@ def fingerprint(settings, balanced):
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(training.data_key(Dataset.load(balanced)).encode())
     library = Path(training.__file__).parent
-    for name in ("assets/ferplus.csv.gz", "augment.py", "backend.py", "dataset.py", "ferplus.py", "prepare.py", "training.py", "models/__init__.py",
-                 f"models/{settings.model}.py"):
+    for name in ("assets/ferplus.csv.gz", "augment.py", "backend.py", "dataset.py", "ferplus.py", "prepare.py", "training.py",
+                 "models/__init__.py", f"models/{settings.model}.py"):
         digest.update((library / name).read_bytes())
     versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "opencv-python-headless")}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,5 +1,6 @@
 """What a copy is, is told rightly: on made copies of a small made-up original, and of the real one where it is present."""
 
+import dataclasses
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ferlab import __main__, copies, fingerprints, identify
+from ferlab import __main__, copies, fingerprints, identify, sources
 from ferlab.classes import CLASSES
 from ferlab.files import UserError
 
@@ -99,6 +100,7 @@ def test_nearly_equal_official_images_are_not_taken_twice():
     known = fingerprints.restored(fingerprints.make(twins, LABELS, SPLITS))
     match = identify.match(np.stack([jpeg(face) for face in twins]), LABELS, SPLITS, known)
     assert len(set(match.official)) > 0.98 * N
+    assert (match.official == np.arange(N)).mean() > 0.95  # the twins bear other labels
 
 
 def described(match, labels=LABELS, splits=SPLITS):
@@ -128,9 +130,10 @@ def test_missing_repeated_moved_relabelled_and_leaked_images_are_counted():
     assert told["splits"]["train"]["private"] == 10
 
 
-def test_test_is_no_other_split_than_public_and_private():
-    splits = np.where(SPLITS == "train", "train", "test")
-    assert described(found(splits=splits), splits=splits)["moved"] == 0
+@pytest.mark.parametrize("name, moved", [("test", 0), ("validation", 51), ("train", 101)])
+def test_other_names_of_a_split_are_no_other_split(name, moved):
+    splits = np.where(SPLITS == "train", "train", name).astype(object)
+    assert described(found(splits=splits), splits=splits)["moved"] == moved
 
 
 # Copies in files.
@@ -155,6 +158,7 @@ def sepia(face):
     return file.getvalue()
 
 
+CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FERPLUS = {"train": "FER2013Train", "public": "FER2013Valid", "private": "FER2013Test"}
 FORMS = {
     "im0.png in each class": lambda i: (f"{'train' if i % 5 else 'test'}/{LABELS[i]}/im{i}.png", png(FACES[i])),
@@ -163,6 +167,8 @@ FORMS = {
     "official names": lambda i: (f"x/{LABELS[i]}/{'PublicTest' if SPLITS[i] == 'public' else 'Training'}_{i}.png", png(FACES[i])),
     "96x96 RGB": lambda i: (f"train/{LABELS[i]}/{i}.png", png(FACES[i], (96, 96), "RGB")),
     "sepia": lambda i: (f"train/{LABELS[i]}/{i}.png", sepia(FACES[i])),
+    "folders 0 to 6": lambda i: (f"train/{CODES.index(LABELS[i])}/{i}.png", png(FACES[i])),
+    "one folder": lambda i: (f"images/{i}.png", png(FACES[i])),
     "other classes": lambda i: (f"train/{'contempt' if i % 7 == 3 else LABELS[i]}/{i}.png", png(FACES[i])),
 }
 
@@ -182,17 +188,44 @@ def test_copies_of_every_form_are_read(form, tmp_path):
     if form == "FER+ names":
         assert told["moved"] == told["relabelled"] == 0 and told["splits"]["public"] == {"public": 50}
     if form == "other classes":
-        assert told["labels"]["happy"] == {"contempt": 50} and told["relabelled"] == 50
+        assert told["labels"]["happy"] == {"contempt": 50} and (told["relabelled"], told["unnamed"]) == (0, 50)
+    if form in ("folders 0 to 6", "one folder"):
+        assert (told["relabelled"], told["unnamed"]) == (0, N if form == "one folder" else 0)
     text = copies.table(told)
     assert told["summary"][0] in text and ("resized or cropped" in text) == (form == "96x96 RGB")
 
 
 def test_a_csv_without_splits_is_read(tmp_path):
-    codes = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-    rows = [f"{codes.index(LABELS[i])},{' '.join(map(str, FACES[i].ravel().tolist()))}" for i in range(N)]
+    rows = [f"{CODES.index(LABELS[i])},{' '.join(map(str, FACES[i].ravel().tolist()))}" for i in range(N)]
     (tmp_path / "x.csv").write_text("\n".join(["emotion,pixels", *rows]))
     told = copies.copy(tmp_path / "x.csv", KNOWN)
-    assert told["known"] == N and told["relabelled"] == 0 and list(told["splits"]["public"]) == ["train"]
+    assert told["known"] == N and told["relabelled"] == told["moved"] == 0 and list(told["splits"]["public"]) == [""]
+    with_picture = write(tmp_path / "y.zip", {"x.csv": (tmp_path / "x.csv").read_bytes(), "example.png": png(FACES[0])})
+    assert copies.copy(with_picture, KNOWN)["known"] == N  # a picture beside the CSV only illustrates it
+
+
+def test_an_excerpt_is_a_copy_too(tmp_path):
+    some = dict(map(FORMS["no splits"], range(30)))
+    big = dataclasses.replace(KNOWN, hashes=np.r_[KNOWN.hashes, np.arange(9000, dtype=np.uint64)])
+    assert copies.copy(write(tmp_path / "x.zip", some), KNOWN)["known"] == 30
+    found = copies.copy(write(tmp_path / "x.zip", some), KNOWN) | {"official": len(big.hashes)}
+    assert identify.is_copy(found) and not identify.is_copy(found | {"foreign": 31, "images": 61})
+
+
+def test_the_pipeline_tells_the_same_of_sizes_and_colours(tmp_path, monkeypatch):
+    """What `make repro` and the report say of a copy is what `identify` says."""
+    monkeypatch.setattr(fingerprints, "read", lambda: KNOWN)
+    entries = {}
+    for i in range(N):
+        content = sepia(FACES[i]) if i < 100 else png(FACES[i], (96, 96)) if i < 200 else png(FACES[i])
+        split = "train" if SPLITS[i] == "train" else "test"
+        entries[f"{split}/{LABELS[i]}/{i}.png"] = content
+    path = write(tmp_path / "x.zip", entries)
+    data, _ = sources.read_path(path)
+    told = copies.copy(path, KNOWN)
+    assert data.identity == told and told["changes"]["colour"] > 95 and told["changes"]["resized or cropped"] > 95
+    rows = data.table.set_index("id")["official"]
+    assert all(rows[name] in (int(name.rpartition("/")[2]), -1, 5, 6) for name in rows.index)
 
 
 def test_what_cannot_be_a_copy_or_be_read_is_one_line(tmp_path):
@@ -244,8 +277,6 @@ REAL = os.environ.get("FER2013", "")
 @pytest.mark.skipif(not REAL, reason="needs the real images: set FER2013 to their zip")
 def test_no_image_can_be_recovered_from_the_fingerprints(monkeypatch):
     """The best linear reconstruction, learned on half of the images, gives back no more than a blur of nine by nine points."""
-    from ferlab import sources
-
     data, _ = sources.read("fer2013")
     faces = data.faces[np.argsort(data.table["official"].to_numpy())].reshape(-1, 48 * 48).astype(np.float32)
     faces -= faces.mean(1, keepdims=True)
@@ -263,8 +294,6 @@ def test_no_image_can_be_recovered_from_the_fingerprints(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="needs the real images: set FER2013 to their zip")
 def test_the_real_fer2013_and_the_copy_that_was_taken_for_it(tmp_path):
-    from ferlab import sources
-
     data, _ = sources.read("fer2013")
     assert data.name == "fer2013" and data.identity["changes"] == {"exact": 35887} and data.identity["missing"] == 0
     rows = data.table.itertuples()
