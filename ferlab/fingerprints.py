@@ -1,7 +1,7 @@
 """Fingerprints of the 35,887 official images, by which any copy of them is known.
 
-assets/fingerprints.npz holds for each row of the official fer2013.csv 42 bytes: 40 bits of a hash of
-its pixels, 32 coarse coefficients of its cosine transform in 4 bits each (after equalisation, so that
+assets/fingerprints.npz holds for each row of the official fer2013.csv 47 bytes: 40 bits of a hash of
+its pixels, and of the pixels that it has in Kaggle's class folders (OpenCV's JPEG of quality 95), 32 coarse coefficients of its cosine transform in 4 bits each (after equalisation, so that
 brightness and contrast are gone), the signs of the next 128, and five percentiles of its gray levels;
 and its label and split. No image can be recovered from them, only a blur: what the best linear
 reconstruction gives back is worth nine by nine points (tests/test_identify.py). Made by
@@ -17,12 +17,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ferlab import images
 from ferlab.classes import CLASSES
 from ferlab.dataset import SIZE, SPLITS
 from ferlab.files import UserError, replacing
 
 PATH = Path(__file__).parent / "assets/fingerprints.npz"
-SHA256 = "612c799667814943c9d3e958bddacbca0b00270cafa4427e5b11f865bc192ec7"
+SHA256 = "bb2c45329ab3713edd0e567e3e7f8a9ec3a3ff9aa5af074dd5fb3b655524e558"
 ORDER = "55a7f6bd376ff2af0d77549a49b3d8bfd7be14bc7c6bf8d4c99ca47f2551c8fa"  # of the official rows' hashes
 SIDE, COARSE, SIGNS = 16, 32, 128  # of the cosine transform's corner; how many coefficients are kept in 4 bits, and as signs
 REACH, LEVELS = 2.5, 16  # the coarse coefficients, in standard deviations, are kept between -REACH and REACH
@@ -36,13 +37,14 @@ CHUNK = 2048  # images worked on at once
 class Known:
     """The official images, in the order of fer2013.csv.
 
-    hashes: uint64 (N,), 40 bits each. vectors: float32 (N, 160) of length 1, zero for blank images.
-    tones: uint8 (N, 5), see PERCENTILES. labels, splits: names, object (N,). scale: float32 (160,),
-    the standard deviations of the coefficients. metric: float32 (32, 32), see ferlab.align. groups:
-    int (N,), equal where the pixels are equal.
+    hashes, jpeg_hashes: uint64 (N,), 40 bits each, of the pixels and of Kaggle's. vectors: float32
+    (N, 160) of length 1, zero for blank images. tones: uint8 (N, 5), see PERCENTILES. labels, splits:
+    names, object (N,). scale: float32 (160,), the standard deviations of the coefficients. metric:
+    float32 (32, 32), see ferlab.align. groups: int (N,), equal where the pixels are equal.
     """
 
     hashes: np.ndarray
+    jpeg_hashes: np.ndarray
     vectors: np.ndarray
     tones: np.ndarray
     labels: np.ndarray
@@ -126,11 +128,25 @@ def make(faces, labels, splits):
     metric = align.metric(faces[::METRIC_EVERY], scale)
     given /= scale
     coarse = np.floor((given[:, :COARSE] + REACH) / (2 * REACH) * LEVELS).clip(0, LEVELS - 1).astype(np.uint8)
-    return {"hashes": (hashes(faces)[:, None] >> np.arange(32, -1, -8, dtype=np.uint64)).astype(np.uint8),
+    return {"hashes": _bytes(hashes(faces)), "jpeg_hashes": _bytes(hashes(map(_as_on_kaggle, faces))),
             "coarse": coarse[:, ::2] << 4 | coarse[:, 1::2],
             "signs": np.packbits(given[:, COARSE:] > 0, axis=1), "tones": tones(faces), "scale": scale, "metric": metric,
             "labels": np.array([CLASSES.index(label) for label in labels], np.uint8),
             "splits": np.array([SPLITS.index(split) for split in splits], np.uint8)}
+
+
+def _as_on_kaggle(face):
+    """uint8 (48, 48): the face as msambare/fer2013 has it."""
+    content = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    return images.face(images.decode(content.tobytes(), "a face"))
+
+
+def _bytes(hashes):
+    return (hashes[:, None] >> np.arange(32, -1, -8, dtype=np.uint64)).astype(np.uint8)
+
+
+def _numbers(packed):
+    return (packed.astype(np.uint64) << np.arange(32, -1, -8, dtype=np.uint64)).sum(axis=1)
 
 
 def restored(arrays):
@@ -141,8 +157,8 @@ def restored(arrays):
     signs = SIGN * (2 * np.unpackbits(arrays["signs"], axis=1).astype(np.float32) - 1)
     blank = (arrays["tones"] == arrays["tones"][:, :1]).all(axis=1)
     vectors = unit(np.hstack([coarse, signs])) * ~blank[:, None]
-    hashes = (arrays["hashes"].astype(np.uint64) << np.arange(32, -1, -8, dtype=np.uint64)).sum(axis=1)
-    return Known(hashes, vectors, arrays["tones"], np.array(CLASSES, object)[arrays["labels"]],
+    hashes = _numbers(arrays["hashes"])
+    return Known(hashes, _numbers(arrays["jpeg_hashes"]), vectors, arrays["tones"], np.array(CLASSES, object)[arrays["labels"]],
                  np.array(SPLITS, object)[arrays["splits"]], arrays["scale"],
                  arrays["metric"], np.unique(hashes, return_inverse=True)[1])
 

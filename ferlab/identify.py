@@ -49,12 +49,13 @@ def match(faces, labels, splits, known=None, resized=None, coloured=None):
     known, faces = known or fingerprints.read(), np.asarray(faces)
     labels, splits = np.asarray(labels, object), np.asarray(splits, object)
     row, change = np.full(len(faces), -1), np.full(len(faces), "", object)
-    order = np.argsort(known.hashes, kind="stable")
     mine = fingerprints.hashes(faces)
-    place = order[np.searchsorted(known.hashes, mine, sorter=order).clip(0, len(order) - 1)]
-    exact = known.hashes[place] == mine
-    row[exact], change[exact] = place[exact], "exact"
-    rest, moved = np.flatnonzero(~exact), np.zeros(0, object)
+    for theirs, kind in ((known.jpeg_hashes, "lossy"), (known.hashes, "exact")):
+        order = np.argsort(theirs, kind="stable")
+        place = order[np.searchsorted(theirs, mine, sorter=order).clip(0, len(order) - 1)]
+        same = theirs[place] == mine
+        row[same], change[same] = place[same], kind
+    rest, moved = np.flatnonzero(row < 0), np.zeros(0, object)
     if len(rest):
         row[rest], moved = _search(faces[rest], known)
         flags = [np.zeros(len(rest), bool) if flag is None else np.asarray(flag)[rest]
