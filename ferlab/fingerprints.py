@@ -1,9 +1,10 @@
 """Fingerprints of the 35,887 official images, by which any copy of them is known.
 
 assets/fingerprints.npz holds for each row of the official fer2013.csv 47 bytes: 40 bits of a hash of
-its pixels, and of the pixels that it has in Kaggle's class folders (OpenCV's JPEG of quality 95), 32 coarse coefficients of its cosine transform in 4 bits each (after equalisation, so that
-brightness and contrast are gone), the signs of the next 128, and five percentiles of its gray levels;
-and its label and split. No image can be recovered from them, only a blur: what the best linear
+its pixels, and of those it has in Kaggle's class folders (OpenCV's JPEG of quality 95), 32 coarse
+coefficients of its cosine transform in 4 bits each (after equalisation, so that brightness and
+contrast are gone), the signs of the next 128, and five percentiles of its gray levels; and its label
+and split. No image can be recovered from them, only a blur: what the best linear
 reconstruction gives back is worth nine by nine points (tests/test_identify.py). Made by
 `python -m ferlab.fingerprints <official fer2013.csv, zipped or not>` (10 s).
 """

@@ -62,8 +62,10 @@ def match(faces, labels, splits, known=None, resized=None, coloured=None):
                  for flag in (resized, coloured)]
         change[rest] = alterations.changes(faces[rest], row[rest], moved, known, *flags)
     official = _assigned(np.where(row >= 0, known.groups[row], -1), labels, splits, known)
-    still = rest[moved == ""]
-    _untangle(official, still[official[still] >= 0], faces, labels, splits, known)
+    mirrored = np.zeros(len(faces), bool)
+    mirrored[rest] = moved == "mirrored"
+    still = rest[(moved == "") | (moved == "mirrored")]
+    _untangle(official, still[official[still] >= 0], mirrored, faces, labels, splits, known)
     return Match(official, change)
 
 
@@ -229,17 +231,18 @@ def _fit(image, row, labels, splits, known):
     return 2 if label and split else 1.5 * label or 1 * split
 
 
-def _untangle(official, still, faces, labels, splits, known):
+def _untangle(official, still, mirrored, faces, labels, splits, known):
     """Where several images claim one official row, and a nearly equal one is missing, give each its
     own, in place: by likeness, and where that is the same, by label and split.
 
-    still: images that were changed, but not moved.
+    still: images that were changed, but not moved, unless mirrored (bool (N,)).
     """
     counts = np.bincount(official[official >= 0], minlength=len(known.hashes))
     missing, crowded = np.flatnonzero(counts == 0), still[counts[official[still]] > 1]
     if not len(missing) or not len(crowded):
         return
-    mine = fingerprints.vectors(fingerprints.coefficients(faces[crowded]), known.scale)
+    upright = np.where(mirrored[crowded, None, None], faces[crowded][:, :, ::-1], faces[crowded])
+    mine = fingerprints.vectors(fingerprints.coefficients(upright), known.scale)
     for row in np.unique(official[crowded]):
         at = np.flatnonzero(official[crowded] == row)
         twins = missing[known.vectors[missing] @ known.vectors[row] > align.TWIN]
