@@ -8,7 +8,7 @@ import pytest
 
 from ferlab import sample
 
-DIGEST = "a23af0d390089e388c3f5c5d9d8587650d3651fbaede2b34c61914d6e4cee78a"
+DIGEST = "811a7ac673f6c5268a03bc9b7c89dc8337a1c85fec1168ba29e5f0a62c012c56"
 
 
 @pytest.fixture(scope="module")
