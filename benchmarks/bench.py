@@ -22,14 +22,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ferlab import augment, files, params, sources, tracking, verify
-from ferlab.dataset import SIZE, Dataset
-from ferlab.figures import ACCENT, INK, MUTED, figure
+from ferlab import files, params, recipes, verify
+from ferlab.data import augment
+from ferlab.data.dataset import SIZE, Dataset
+from ferlab.data.readers import sources
 from ferlab.progress import Progress, duration
+from ferlab.reporting.figures import ACCENT, INK, MUTED, figure
+from ferlab.tracking import provenance
 
 TEXTS, FREE, ROUNDS, SECONDS = "texts", "default, float32, sums in any order", 3, 2.0
 SILVA = 35 * 22_968  # training images that silva_2025 goes through
-LEVELS = (0.5953, 0.6208, 0.65)  # silva_2025's and fourlayer_2025's published accuracies, and people's
+LEVELS = (
+    0.5953,
+    0.6208,
+    0.65,
+)  # silva_2025's and fourlayer_2025's published accuracies, and people's
 WAYS = {  # name: (recipe or None for the bench's own params, what differs in its train section, side of the faces)
     TEXTS: ("silva_2025", {}, SIZE),
     "silva_2025, float32": ("silva_2025", {}, SIZE),
@@ -43,10 +50,8 @@ WAYS = {  # name: (recipe or None for the bench's own params, what differs in it
 FACES = Path(".ferlab/bench/faces")  # FER2013, read once
 
 
-# ---- one way of training, as a process that waits for its turn ------------------------------------------------------
-
 def settings(recipe, changes):
-    section = (params.load_recipe(recipe) if recipe else params.load()).train
+    section = (recipes.load_recipe(recipe) if recipe else params.load()).train
     return section.model_copy(update=changes)
 
 
@@ -57,33 +62,63 @@ def worker(way, times=1):
     dataset = Dataset.load(FACES).split("train")
     if times > 1:
         dataset = _grown(dataset, times)
-    step, about = _texts(dataset, chosen) if way == TEXTS else _ours(dataset, chosen, side, way == FREE)
+    step, about = (
+        _texts(dataset, chosen) if way == TEXTS else _ours(dataset, chosen, side, way == FREE)
+    )
     for _ in range(1 if way == TEXTS else 4):  # the first steps build graphs and buffers
         step()
-    say(json.dumps({**about, "model": chosen.model, "batch_size": chosen.batch_size, "precision": chosen.precision}))
+    say(
+        json.dumps(
+            {
+                **about,
+                "model": chosen.model,
+                "batch_size": chosen.batch_size,
+                "precision": chosen.precision,
+            }
+        )
+    )
     for line in sys.stdin:
         began, images = time.perf_counter(), 0
         while time.perf_counter() - began < float(line):
             images += step()
-        say(json.dumps({"images": images, "seconds": time.perf_counter() - began,
-                        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "anonymous_mb": _anonymous()}))
+        say(
+            json.dumps(
+                {
+                    "images": images,
+                    "seconds": time.perf_counter() - began,
+                    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                    "anonymous_mb": _anonymous(),
+                }
+            )
+        )
 
 
 def _texts(dataset, chosen):
     """The usual notebook: faces as float32, Keras' legacy generator, `model.fit`; a step is a call of it, 16 batches."""
-    from ferlab import backend
+    from ferlab import models
+    from ferlab.training import backend
 
     keras = backend.start("tensorflow", "float32")
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    from ferlab import models
-
     network = models.build(chosen.model, 7, chosen.dropout)
-    network.compile(keras.optimizers.Adam(chosen.learning_rate), "categorical_crossentropy", metrics=["accuracy"])
-    generator = ImageDataGenerator(rescale=1 / 255, rotation_range=10, width_shift_range=0.1, height_shift_range=0.1,
-                                   zoom_range=0.1, horizontal_flip=True)
+    network.compile(
+        keras.optimizers.Adam(chosen.learning_rate),
+        "categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    generator = ImageDataGenerator(
+        rescale=1 / 255,
+        rotation_range=10,
+        width_shift_range=0.1,
+        height_shift_range=0.1,
+        zoom_range=0.1,
+        horizontal_flip=True,
+    )
     targets = keras.utils.to_categorical(dataset.labels, 7)
-    flow = generator.flow(dataset.faces[..., None].astype(np.float32), targets, batch_size=chosen.batch_size)
+    flow = generator.flow(
+        dataset.faces[..., None].astype(np.float32), targets, batch_size=chosen.batch_size
+    )
 
     def step():
         network.fit(flow, steps_per_epoch=16, epochs=1, verbose=0)
@@ -93,24 +128,24 @@ def _texts(dataset, chosen):
 
 
 def _ours(dataset, chosen, side, free):
-    from ferlab import backend
+    from ferlab import models
+    from ferlab.training import backend, batches, loop
 
     keras = backend.start(chosen.backend, chosen.precision, chosen.seed)
     if free:  # what bit-for-bit repetition costs is the difference
         from tensorflow.python.framework import config
 
         config.disable_op_determinism()
-    from ferlab import models, training
 
     network = models.build(chosen.model, 7, chosen.dropout)
     judge = keras.Model(network.input, network.get_layer("logits").output)
-    learner, _ = training._compiled(keras, judge, chosen, side)
+    learner, _ = loop._compiled(keras, judge, chosen, side)
     at_this_side = chosen.model_copy(update={"low_resolution": 1.0 if side != SIZE else 0.0})
 
     def endless():
         epoch = 0
         while True:
-            yield from training.batches(dataset, at_this_side, epoch)
+            yield from batches.batches(dataset, at_this_side, epoch)
             epoch += 1
 
     feed = endless()
@@ -146,9 +181,11 @@ def _grown(dataset, times):
     path = FACES.parent / f"{times}.npy"
     if not path.exists():
         with files.replacing(path) as part:
-            out = np.lib.format.open_memmap(part, "w+", np.uint8, (times * len(dataset.faces), SIZE, SIZE))
+            out = np.lib.format.open_memmap(
+                part, "w+", np.uint8, (times * len(dataset.faces), SIZE, SIZE)
+            )
             for start in range(0, len(out), len(dataset.faces)):
-                out[start:start + len(dataset.faces)] = dataset.faces
+                out[start : start + len(dataset.faces)] = dataset.faces
             out.flush()
     table = pd.concat([dataset.table] * times, ignore_index=True)
     return Dataset(dataset.name, dataset.classes, np.load(path, mmap_mode="r"), table)
@@ -169,8 +206,13 @@ class Worker:
     def __init__(self, way, times=1):
         self.way, self.turns = way, []
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by close()
-        self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.bench", "--worker", way, "--times", str(times)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.bench", "--worker", way, "--times", str(times)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            text=True,
+        )
         self.about = self._read()
 
     def turn(self, seconds):
@@ -197,12 +239,15 @@ class Worker:
     def result(self):
         speeds = sorted(turn["images"] / turn["seconds"] for turn in self.turns)
         anonymous = self.turns[-1]["anonymous_mb"]
-        return {**self.about, "images_per_second": round(speeds[len(speeds) // 2], 1), "slowest": round(speeds[0], 1),
-                "fastest": round(speeds[-1], 1), "peak_mb": round(self.turns[-1]["peak_mb"]),
-                "anonymous_mb": anonymous and round(anonymous)}
+        return {
+            **self.about,
+            "images_per_second": round(speeds[len(speeds) // 2], 1),
+            "slowest": round(speeds[0], 1),
+            "fastest": round(speeds[-1], 1),
+            "peak_mb": round(self.turns[-1]["peak_mb"]),
+            "anonymous_mb": anonymous and round(anonymous),
+        }
 
-
-# ---- the machine, the feed, the pipeline ----------------------------------------------------------------------------
 
 def alone(call, *arguments):
     """What `call` returns in a process of its own: Keras keeps its backend in a process, TensorFlow its memory."""
@@ -212,7 +257,7 @@ def alone(call, *arguments):
 
 def peak():
     """{precision: GFLOP/s} of the best of three square matrix products."""
-    from ferlab import backend
+    from ferlab.training import backend
 
     backend.start("tensorflow")
     import tensorflow as tf
@@ -232,7 +277,7 @@ def peak():
 
 def feeds():
     """Milliseconds to move 128 faces at random: OpenCV (what ferlab uses), the same in numpy, and in TensorFlow's graph."""
-    from ferlab import backend
+    from ferlab.training import backend
 
     keras = backend.start("tensorflow")
     faces = np.array(Dataset.load(FACES).split("train").faces[:128])
@@ -240,13 +285,19 @@ def feeds():
     motion = {"flip": True, "rotation": 10, "shift": 0.08, "zoom": 0.1}
     matrices = augment._matrices(uniforms, True, 10, 0.08, 0.1)
     batch = keras.ops.convert_to_tensor(faces[..., None], "float32")
-    transforms = keras.ops.convert_to_tensor(np.concatenate([matrices.reshape(-1, 6), np.zeros((128, 2))], 1), "float32")
+    transforms = keras.ops.convert_to_tensor(
+        np.concatenate([matrices.reshape(-1, 6), np.zeros((128, 2))], 1), "float32"
+    )
     import tensorflow as tf
 
-    in_graph = tf.function(lambda a, b: keras.ops.image.affine_transform(a, b, "bilinear", "nearest"))
-    return {"OpenCV": _milliseconds(lambda: augment.apply(faces, uniforms, **motion)),
-            "numpy": _milliseconds(lambda: _numpy_warp(faces, matrices)),
-            "in the graph": _milliseconds(lambda: in_graph(batch, transforms).numpy())}
+    in_graph = tf.function(
+        lambda a, b: keras.ops.image.affine_transform(a, b, "bilinear", "nearest")
+    )
+    return {
+        "OpenCV": _milliseconds(lambda: augment.apply(faces, uniforms, **motion)),
+        "numpy": _milliseconds(lambda: _numpy_warp(faces, matrices)),
+        "in the graph": _milliseconds(lambda: in_graph(batch, transforms).numpy()),
+    }
 
 
 def _numpy_warp(faces, matrices):
@@ -275,15 +326,25 @@ def pipeline():
     with tempfile.TemporaryDirectory(prefix="ferlab-bench-") as folder:
         verify.clone(Path(folder))
         text = Path(folder, "params.yaml").read_text(encoding="utf-8")
-        Path(folder, "params.yaml").write_text(re.sub(r"(?m)^  dataset: .*", "  dataset: fer2013", text), encoding="utf-8")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_TRACKING", "DVC_"))}
+        Path(folder, "params.yaml").write_text(
+            re.sub(r"(?m)^  dataset: .*", "  dataset: fer2013", text), encoding="utf-8"
+        )
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MLFLOW_TRACKING", "DVC_"))
+        }
         environment |= {"DVC_ROOT": folder, "FER2013": str(Path(os.environ["FER2013"]).resolve())}
 
         def timed(name, *command):
             began = time.perf_counter()
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True
+            )
             if done.returncode:
-                raise files.UserError(f"bench, {name}: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+                raise files.UserError(
+                    f"bench, {name}: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
+                )
             found[name] = round(time.perf_counter() - began, 1)
 
         for stage in ("download", "eda", "balance"):
@@ -296,12 +357,13 @@ def pipeline():
 
 UNTRAINED = """
 from pathlib import Path
-from ferlab import backend, models, params, training
+from ferlab import models, params
+from ferlab.training import backend, loop, model_file
 chosen = params.load().train
 backend.start(chosen.backend, chosen.precision, chosen.seed)
 Path("models").mkdir(exist_ok=True)
-training.save(models.build(chosen.model, 7, chosen.dropout), Path("models/model.keras"))
-Path("models/history.csv").write_text(",".join(training.HISTORY) + "\\n1,0.1,1,0.5,1,0.5,1\\n")
+model_file.save(models.build(chosen.model, 7, chosen.dropout), Path("models/model.keras"))
+Path("models/history.csv").write_text(",".join(loop.HISTORY) + "\\n1,0.1,1,0.5,1,0.5,1\\n")
 """
 
 
@@ -312,7 +374,9 @@ def no_op():
     if subprocess.run([dvc, "status", "--quiet", "dvc.yaml"]).returncode:
         return None
     with tempfile.TemporaryDirectory(prefix="ferlab-bench-") as folder:
-        Path(folder, "dvc.yaml").write_text("stages:\n  nothing:\n    cmd: touch out\n    outs: [out]\n")
+        Path(folder, "dvc.yaml").write_text(
+            "stages:\n  nothing:\n    cmd: touch out\n    outs: [out]\n"
+        )
         for command in (["git", "init", "-q"], [dvc, "init", "-q"], [dvc, "repro", "-q"]):
             subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         best = {"here": 99.0, "empty pipeline": 99.0}
@@ -324,25 +388,33 @@ def no_op():
     return {name: round(seconds, 2) for name, seconds in best.items()}
 
 
-# ---- the run --------------------------------------------------------------------------------------------------------
-
 def bench(long):
     """Measure everything; what is there is written after each part, as the later ones take long. Returns it."""
     began = time.perf_counter()
     if not os.environ.get("FER2013"):
-        raise files.UserError("bench: FER2013 names no copy of the real dataset; export FER2013=~/fer2013.zip")
+        raise files.UserError(
+            "bench: FER2013 names no copy of the real dataset; export FER2013=~/fer2013.zip"
+        )
     say("FER2013 and the machine's matrix products")
     read_faces()
-    found = {"machine": tracking.machine(), "dataset": Dataset.load(FACES).name, "peak_gflops": alone(peak)}
+    found = {
+        "machine": provenance.machine(),
+        "dataset": Dataset.load(FACES).name,
+        "peak_gflops": alone(peak),
+    }
     say(f"{len(WAYS)} ways of training, {ROUNDS} turns each")
     found["ways"] = race({way: (way, 1) for way in WAYS})
     faces = len(Dataset.load(FACES).split("train").faces)
     for result in found["ways"].values():
-        work = 6 * result["multiply_adds"] * result["images_per_second"] / 1e9  # forward once, backward twice, two operations
+        work = (
+            6 * result["multiply_adds"] * result["images_per_second"] / 1e9
+        )  # forward once, backward twice, two operations
         result["epoch_seconds"] = round(faces / result["images_per_second"], 1)
         result["share_of_peak"] = round(work / found["peak_gflops"][result["precision"]], 3)
         if "feed_ms" in result:
-            result["feed_share"] = round(result["feed_ms"] * result["images_per_second"] / 1000 / result["batch_size"], 4)
+            result["feed_share"] = round(
+                result["feed_ms"] * result["images_per_second"] / 1000 / result["batch_size"], 4
+            )
     found["seconds"] = totals(found["ways"])
     say("the feed, and the stages that do not train")
     found["feed_ms"] = alone(feeds)
@@ -355,7 +427,9 @@ def bench(long):
         found["until"] = {}
         for recipe in (None, "speedrun", "silva_2025"):
             keep(found, began)
-            say(f"training {recipe or 'the default'} until {', '.join(f'{100 * level:.2f}' for level in LEVELS)} % of public")
+            say(
+                f"training {recipe or 'the default'} until {', '.join(f'{100 * level:.2f}' for level in LEVELS)} % of public"
+            )
             found["until"][recipe or "default"] = alone(until, recipe)
         keep(found, began)
     return found
@@ -385,14 +459,23 @@ def race(entries):
 
 def totals(ways):
     """Seconds of training steps, from the speeds of this run: silva_2025's 35 epochs in three ways, and the speedrun's epochs."""
-    from ferlab import training
+    from ferlab.training import schedule
 
     chosen = settings("speedrun", {})
-    small = sum(training.side_of(chosen, epoch) != SIZE for epoch in range(chosen.epochs))
+    small = sum(schedule.side_of(chosen, epoch) != SIZE for epoch in range(chosen.epochs))
     faces = len(Dataset.load(FACES).split("train").faces)
-    found = {way: round(SILVA / ways[way]["images_per_second"]) for way in WAYS if ways[way]["model"] == "silva_2025"}
-    found["speedrun"] = round(faces * (small / ways["speedrun, 32x32"]["images_per_second"]
-                                       + (chosen.epochs - small) / ways["speedrun, 48x48"]["images_per_second"]))
+    found = {
+        way: round(SILVA / ways[way]["images_per_second"])
+        for way in WAYS
+        if ways[way]["model"] == "silva_2025"
+    }
+    found["speedrun"] = round(
+        faces
+        * (
+            small / ways["speedrun, 32x32"]["images_per_second"]
+            + (chosen.epochs - small) / ways["speedrun, 48x48"]["images_per_second"]
+        )
+    )
     return found
 
 
@@ -419,10 +502,14 @@ def until(recipe):
 
 def fit(dataset, chosen, on_epoch=None):
     """A whole training in this process, shown as the train stage shows it; what ferlab.training.fit returns."""
-    from ferlab import backend, training
+    from ferlab.training import backend, loop, schedule
 
     backend.start(chosen.backend, chosen.precision, chosen.seed)
-    shown = Progress(chosen.epochs, chosen.select_on, [training.side_of(chosen, epoch) ** 2 for epoch in range(chosen.epochs)])
+    shown = Progress(
+        chosen.epochs,
+        chosen.select_on,
+        [schedule.side_of(chosen, epoch) ** 2 for epoch in range(chosen.epochs)],
+    )
 
     def epoch(row, seconds):
         shown.epoch(row, seconds)
@@ -430,7 +517,7 @@ def fit(dataset, chosen, on_epoch=None):
             on_epoch(row, seconds)
 
     try:
-        return training.fit(dataset, chosen, on_step=shown.step, on_epoch=epoch)
+        return loop.fit(dataset, chosen, on_step=shown.step, on_epoch=epoch)
     finally:
         shown.close()
 
@@ -445,61 +532,118 @@ def draw(path, found):
     """Images per second of each way, and where a second of the machine went."""
     names = list(found["ways"])
     speeds = [found["ways"][name]["images_per_second"] for name in names]
-    spread = [[speed - found["ways"][name]["slowest"] for name, speed in zip(names, speeds, strict=True)],
-              [found["ways"][name]["fastest"] - speed for name, speed in zip(names, speeds, strict=True)]]
+    spread = [
+        [speed - found["ways"][name]["slowest"] for name, speed in zip(names, speeds, strict=True)],
+        [found["ways"][name]["fastest"] - speed for name, speed in zip(names, speeds, strict=True)],
+    ]
     with figure(path, 8, 3.8) as (_, axes):
-        bars = axes.barh(range(len(names)), speeds, xerr=spread, color=[MUTED] + [INK] * (len(names) - 1), ecolor=ACCENT)
-        axes.bar_label(bars, [f"{speed:,.0f}   {100 * found['ways'][name]['share_of_peak']:.0f} % of peak"
-                              for name, speed in zip(names, speeds, strict=True)], padding=8, fontsize=8.5)
-        axes.set_yticks(range(len(names)), ["silva_2025, as the texts train" if name == TEXTS else name for name in names])
+        bars = axes.barh(
+            range(len(names)),
+            speeds,
+            xerr=spread,
+            color=[MUTED] + [INK] * (len(names) - 1),
+            ecolor=ACCENT,
+        )
+        axes.bar_label(
+            bars,
+            [
+                f"{speed:,.0f}   {100 * found['ways'][name]['share_of_peak']:.0f} % of peak"
+                for name, speed in zip(names, speeds, strict=True)
+            ],
+            padding=8,
+            fontsize=8.5,
+        )
+        axes.set_yticks(
+            range(len(names)),
+            ["silva_2025, as the texts train" if name == TEXTS else name for name in names],
+        )
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        axes.set(title="Training: images per second", xlim=(0, 1.35 * max(speeds)),
-                 xlabel=f"{found['machine']['cores']} cores, {found['machine']['cpu']}; whiskers: slowest and fastest turn")
+        axes.set(
+            title="Training: images per second",
+            xlim=(0, 1.35 * max(speeds)),
+            xlabel=f"{found['machine']['cores']} cores, {found['machine']['cpu']}; whiskers: slowest and fastest turn",
+        )
 
 
 def draw_scale(path, scale):
     """Images per second and the process's own memory against the size of the training set."""
     times = [int(name) for name in scale]
     with figure(path, 8, 2.8, columns=2) as (_, panels):
-        for axes, key, title, colour in ((panels[0], "images_per_second", "Images per second", ACCENT),
-                                         (panels[1], "anonymous_mb", "Memory of the process's own, MB", INK)):
+        for axes, key, title, colour in (
+            (panels[0], "images_per_second", "Images per second", ACCENT),
+            (panels[1], "anonymous_mb", "Memory of the process's own, MB", INK),
+        ):
             values = [scale[str(one)][key] or 0 for one in times]
             axes.plot(times, values, color=colour, marker="o")
             for one, value in zip(times, values, strict=True):
-                axes.annotate(f"{value:,.0f}", (one, value), (0, 7), textcoords="offset points", ha="center", fontsize=8.5)
+                axes.annotate(
+                    f"{value:,.0f}",
+                    (one, value),
+                    (0, 7),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8.5,
+                )
             axes.set_xscale("log", base=4)
             axes.set_xticks(times, [f"{one}x" for one in times])
-            axes.set(title=title, xlabel="size of the training set, FER2013 = 1", ylim=(0, 1.25 * max(*values, 1)),
-                     xlim=(min(times) / 1.6, max(times) * 1.6))
+            axes.set(
+                title=title,
+                xlabel="size of the training set, FER2013 = 1",
+                ylim=(0, 1.25 * max(*values, 1)),
+                xlim=(min(times) / 1.6, max(times) * 1.6),
+            )
 
 
 def table(found):
     """What the terminal shows."""
+
     def listed(name):
-        return ", ".join(f"{what} {value:,}" for what, value in found[name].items()) if found[name] else \
-            "not measured, as the bench is not up to date (make repro)"
+        return (
+            ", ".join(f"{what} {value:,}" for what, value in found[name].items())
+            if found[name]
+            else "not measured, as the bench is not up to date (make repro)"
+        )
 
     lines = [f"{'way':<36}{'images/s':>9}{'s/epoch':>9}{'of peak':>9}{'feed':>8}{'memory':>11}"]
     for name, one in found["ways"].items():
         feed = f"{100 * one['feed_share']:.1f} %" if "feed_share" in one else ""
-        lines.append(f"{name:<36}{one['images_per_second']:>9,.0f}{one['epoch_seconds']:>9.1f}"
-                     f"{100 * one['share_of_peak']:>7.0f} %{feed:>8}{one['peak_mb']:>8,} MB")
-    lines += ["", f"seconds of training: {listed('seconds')}", f"milliseconds to move 128 faces: {listed('feed_ms')}",
-              f"seconds of the stages on FER2013: {listed('pipeline_seconds')}",
-              f"seconds of `dvc repro` with nothing to do: {listed('no_op_seconds')}"]
+        lines.append(
+            f"{name:<36}{one['images_per_second']:>9,.0f}{one['epoch_seconds']:>9.1f}"
+            f"{100 * one['share_of_peak']:>7.0f} %{feed:>8}{one['peak_mb']:>8,} MB"
+        )
+    lines += [
+        "",
+        f"seconds of training: {listed('seconds')}",
+        f"milliseconds to move 128 faces: {listed('feed_ms')}",
+        f"seconds of the stages on FER2013: {listed('pipeline_seconds')}",
+        f"seconds of `dvc repro` with nothing to do: {listed('no_op_seconds')}",
+    ]
     for times, one in found.get("scale", {}).items():
         own = one["anonymous_mb"] or 0  # no memory is told outside Linux
-        lines.append(f"{times:>2} x the data: {one['images_per_second']:,.0f} images/s, {own:,} MB of its own")
+        lines.append(
+            f"{times:>2} x the data: {one['images_per_second']:,.0f} images/s, {own:,} MB of its own"
+        )
     for name, levels in found.get("until", {}).items():
-        lines.append(f"{name}: " + ", ".join(f"{level} of public after {s} s" if s else f"{level} not reached"
-                                             for level, s in levels.items()))
+        lines.append(
+            f"{name}: "
+            + ", ".join(
+                f"{level} of public after {s} s" if s else f"{level} not reached"
+                for level, s in levels.items()
+            )
+        )
     return "\n".join([*lines, "", f"took {duration(found['took_seconds'])}"])
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--long", action="store_true", help="also 4 and 16 times the data, and seconds to published accuracies")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--long",
+        action="store_true",
+        help="also 4 and 16 times the data, and seconds to published accuracies",
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

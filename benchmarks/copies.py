@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ferlab import copies, csv_faces, files, sources
-from ferlab.classes import CLASSES
-from ferlab.dataset import SIZE
+from ferlab import files
+from ferlab.data.classes import CLASSES
+from ferlab.data.dataset import SIZE
+from ferlab.data.identity import copies
+from ferlab.data.readers import csv_faces, sources
 
 OUT = Path("docs/identify-table.md")
 FOLDER = {"train": "train", "public": "test", "private": "test"}
@@ -31,7 +33,9 @@ def encoded(face, ending=".png"):
 def moved(face, random, angle=0.0, zoom=0.0, shift=0.0):
     """The face turned, zoomed and shifted by up to so much (degrees, share, share), what moves in repeats the edge."""
     middle = (SIZE - 1) / 2
-    matrix = cv2.getRotationMatrix2D((middle, middle), random.uniform(-angle, angle), 1 + random.uniform(-zoom, zoom))
+    matrix = cv2.getRotationMatrix2D(
+        (middle, middle), random.uniform(-angle, angle), 1 + random.uniform(-zoom, zoom)
+    )
     matrix[:, 2] += random.uniform(-shift, shift, 2) * SIZE
     return cv2.warpAffine(face, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
 
@@ -47,9 +51,15 @@ def altered(face):
 
 def changed(change, ending=".png"):
     """A function: dataset -> {name: bytes}, official folders, every face changed."""
+
     def make(data, random):
-        return {f"{FOLDER[row.split]}/{row.label}/{row.id}{ending}": encoded(change(face, random), ending)
-                for face, row in zip(data.faces, data.table.itertuples(), strict=True)}
+        return {
+            f"{FOLDER[row.split]}/{row.label}/{row.id}{ending}": encoded(
+                change(face, random), ending
+            )
+            for face, row in zip(data.faces, data.table.itertuples(), strict=True)
+        }
+
     return make
 
 
@@ -70,6 +80,7 @@ def resplit(data, random, change=None, share=0.8):
 def augmented(data, random):
     def one(face):
         return moved(face[:, ::-1] if random.random() < 0.5 else face, random, 10, 0.05, 0.05)
+
     return resplit(data, random, one)
 
 
@@ -83,15 +94,21 @@ def mixed(data, random):
 def relabelled(data, random):
     """Each twentieth face under the next class's name."""
     table = data.table.copy()
-    table.loc[::20, "label"] = [CLASSES[(CLASSES.index(label) + 1) % 7] for label in table.loc[::20, "label"]]
-    return {f"{FOLDER[row.split]}/{row.label}/{row.id}.png": encoded(face)
-            for face, row in zip(data.faces, table.itertuples(), strict=True)}
+    table.loc[::20, "label"] = [
+        CLASSES[(CLASSES.index(label) + 1) % 7] for label in table.loc[::20, "label"]
+    ]
+    return {
+        f"{FOLDER[row.split]}/{row.label}/{row.id}.png": encoded(face)
+        for face, row in zip(data.faces, table.itertuples(), strict=True)
+    }
 
 
 def ferplus(data, random):
     """As FER+'s own program writes them: fer0000000.png in FER2013Train, FER2013Valid, FER2013Test."""
-    return {f"{FERPLUS[row.split]}/fer{row.official:07}.png": encoded(face)
-            for face, row in zip(data.faces, data.table.itertuples(), strict=True)}
+    return {
+        f"{FERPLUS[row.split]}/fer{row.official:07}.png": encoded(face)
+        for face, row in zip(data.faces, data.table.itertuples(), strict=True)
+    }
 
 
 def shuffled_csv(data, random):
@@ -101,21 +118,32 @@ def shuffled_csv(data, random):
     lines = [" pixels,emotion, Usage"]
     for row in random.permutation(len(data.faces)):
         label, split = data.table["label"].iloc[row], data.table["split"].iloc[row]
-        lines.append(f"{' '.join(map(str, data.faces[row].ravel().tolist()))},{codes[label]},{usage[split]}")
+        lines.append(
+            f"{' '.join(map(str, data.faces[row].ravel().tolist()))},{codes[label]},{usage[split]}"
+        )
     return {"icml.csv": "\r\n".join(lines).encode()}
 
 
 COPIES = {
     "rows and columns of the CSV in another order, `\\r\\n`": shuffled_csv,
-    "contrast × 1.2, equalised, JPEG 95 (the copy of before)": changed(lambda face, _: altered(face), ".jpg"),
+    "contrast × 1.2, equalised, JPEG 95 (the copy of before)": changed(
+        lambda face, _: altered(face), ".jpg"
+    ),
     "brightness + 40": changed(lambda face, _: brighter(face)),
     "mirrored": changed(lambda face, _: face[:, ::-1]),
     "turned by up to 15°": changed(lambda face, random: moved(face, random, angle=15)),
-    "cropped to the middle 44×44, and enlarged again":
-        changed(lambda face, _: cv2.resize(face[2:46, 2:46], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)),
-    "96×96 RGB JPEG": changed(lambda face, _: cv2.cvtColor(
-        cv2.resize(face, (96, 96), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2BGR), ".jpg"),
-    "tinted (RGB, sepia)": changed(lambda face, _: np.stack([face * 0.6, face * 0.8, face], axis=2).astype(np.uint8)),
+    "cropped to the middle 44×44, and enlarged again": changed(
+        lambda face, _: cv2.resize(face[2:46, 2:46], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    ),
+    "96×96 RGB JPEG": changed(
+        lambda face, _: cv2.cvtColor(
+            cv2.resize(face, (96, 96), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2BGR
+        ),
+        ".jpg",
+    ),
+    "tinted (RGB, sepia)": changed(
+        lambda face, _: np.stack([face * 0.6, face * 0.8, face], axis=2).astype(np.uint8)
+    ),
     "a third each mirrored, brighter, equalised": mixed,
     "each twentieth under another label": relabelled,
     "80/20 split anew, `im0.png …`": resplit,
@@ -126,10 +154,15 @@ COPIES = {
 
 def main():
     if not os.environ.get("FER2013"):
-        raise files.UserError("copies: FER2013 names no copy of the real dataset; export FER2013=~/fer2013.zip")
+        raise files.UserError(
+            "copies: FER2013 names no copy of the real dataset; export FER2013=~/fer2013.zip"
+        )
     data = sources.read("fer2013")[0]
-    rows = ["| copy | official images found | what was done | foreign | more than once | in another split | other label | leak "
-            "| seconds |", "|---|---|---|---|---|---|---|---|---|"]
+    rows = [
+        "| copy | official images found | what was done | foreign | more than once | in another split | other label | leak "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         for name, make in tqdm(COPIES.items(), "copies", disable=None):
             path = Path(folder) / "copy.zip"
@@ -141,8 +174,10 @@ def main():
             seconds = time.perf_counter() - began
             done = ", ".join(f"{kind} {n:,}" for kind, n in found["changes"].items())
             leak = found["leak"]
-            rows.append(f"| {name} | {found['known']:,} | {done} | {found['foreign']:,} | {found['repeated']:,} | "
-                        f"{found['moved']:,} | {found['relabelled']:,} | {leak['images']:,} of {leak['of']:,} | {seconds:.0f} |")
+            rows.append(
+                f"| {name} | {found['known']:,} | {done} | {found['foreign']:,} | {found['repeated']:,} | "
+                f"{found['moved']:,} | {found['relabelled']:,} | {leak['images']:,} of {leak['of']:,} | {seconds:.0f} |"
+            )
             print(rows[-1], flush=True)
     files.write_text(OUT, "\n".join(rows) + "\n")
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench import FACES, read_faces, run, say
-from ferlab import cluster as clusters
-from ferlab import files, params, tracking
-from ferlab.dataset import Dataset
+from ferlab import files, params
+from ferlab.data.dataset import Dataset
 from ferlab.progress import duration
+from ferlab.scaling import cluster as clusters
+from ferlab.tracking import provenance, runs, store
 
 NOTES, PAGE = Path("reports/scale.json"), Path("reports/scale.md")
 TRIALS, EPOCHS, IMAGES = 4, 2, 3_000  # of each measured turn; training images of a trial's epoch
@@ -31,12 +32,12 @@ WHOLE, MACHINES = 1_000, (1, 10, 100)
 PLAIN = """
 import sys, time
 from benchmarks import scale
-from ferlab import backend, training
+from ferlab.training import backend, loop
 dataset, chosen = scale.part(), scale.chosen()
 for number in range(1 + scale.TRIALS):
     if number == 1: began = time.perf_counter()
     backend.start(chosen.backend, chosen.precision, chosen.seed)
-    training.fit(dataset, chosen)
+    loop.fit(dataset, chosen)
 print(time.perf_counter() - began)
 """
 
@@ -44,12 +45,17 @@ print(time.perf_counter() - began)
 def part():
     """The first images of the training and the selection split."""
     dataset = Dataset.load(FACES)
-    rows = [np.flatnonzero(dataset.table["split"] == split)[:n] for split, n in (("train", IMAGES), ("public", 512))]
+    rows = [
+        np.flatnonzero(dataset.table["split"] == split)[:n]
+        for split, n in (("train", IMAGES), ("public", 512))
+    ]
     return dataset.where(np.concatenate(rows))
 
 
 def chosen():
-    return params.load().train.model_copy(update={"epochs": EPOCHS, "low_resolution": 0.0, "precision": "float32"})
+    return params.load().train.model_copy(
+        update={"epochs": EPOCHS, "low_resolution": 0.0, "precision": "float32"}
+    )
 
 
 def trials(threads):
@@ -65,11 +71,16 @@ def trials(threads):
             began = time.perf_counter()
             for _ in range(50):
                 connection.ray.get(empty.remote(shared))
-            return {"workers": slots, "threads": threads, "start_seconds": round(first["seconds"] - wave["training"], 2),
-                    "seconds_a_trial": round(wave["seconds"] / TRIALS, 2), "training_seconds": round(wave["training"], 2),
-                    "images_per_second": round(TRIALS * EPOCHS * IMAGES / wave["seconds"]),
-                    "empty_task_ms": round(1000 * (time.perf_counter() - began) / 50, 2),
-                    "checkpoint_mb": round(wave["checkpoint"] / 2**20, 1)}
+            return {
+                "workers": slots,
+                "threads": threads,
+                "start_seconds": round(first["seconds"] - wave["training"], 2),
+                "seconds_a_trial": round(wave["seconds"] / TRIALS, 2),
+                "training_seconds": round(wave["training"], 2),
+                "images_per_second": round(TRIALS * EPOCHS * IMAGES / wave["seconds"]),
+                "empty_task_ms": round(1000 * (time.perf_counter() - began) / 50, 2),
+                "checkpoint_mb": round(wave["checkpoint"] / 2**20, 1),
+            }
         finally:
             connection.close()
 
@@ -88,7 +99,11 @@ def _wave(connection, shared, names):
                 kept = connection.checkpoint(name)
                 size = kept.files.size(kept.path)
                 connection.forget(name)
-    return {"seconds": time.perf_counter() - began, "training": float(np.mean(training)), "checkpoint": size}
+    return {
+        "seconds": time.perf_counter() - began,
+        "training": float(np.mean(training)),
+        "checkpoint": size,
+    }
 
 
 def plain():
@@ -103,13 +118,23 @@ def optuna_ms():
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        study = optuna.create_study(storage=f"sqlite:///{folder}/study.db", direction="maximize",
-                                    sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True))
+        study = optuna.create_study(
+            storage=f"sqlite:///{folder}/study.db",
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True),
+        )
         span = optuna.distributions.FloatDistribution(0.0, 1.0)
         random = np.random.default_rng(0)
-        study.add_trials([optuna.trial.create_trial(value=float(values.sum()), distributions=dict.fromkeys("abcde", span),
-                                                    params=dict(zip("abcde", map(float, values), strict=True)))
-                          for values in random.random((WHOLE, 5))])
+        study.add_trials(
+            [
+                optuna.trial.create_trial(
+                    value=float(values.sum()),
+                    distributions=dict.fromkeys("abcde", span),
+                    params=dict(zip("abcde", map(float, values), strict=True)),
+                )
+                for values in random.random((WHOLE, 5))
+            ]
+        )
         began, asks, reports = time.perf_counter(), 5, 0.0
         for _ in range(asks):
             trial = study.ask()
@@ -121,10 +146,11 @@ def optuna_ms():
                 trial.should_prune()
             reports += time.perf_counter() - before
             study.tell(trial, 0.5)
-        return {"ask": round(1000 * (time.perf_counter() - began - reports) / asks, 1), "report": round(50 * reports / asks, 2)}
+        return {
+            "ask": round(1000 * (time.perf_counter() - began - reports) / asks, 1),
+            "report": round(50 * reports / asks, 2),
+        }
 
-
-# ---- MLflow's server ------------------------------------------------------------------------------------------------
 
 def writes():
     """[{"in_flight", "per_second", "p50_ms", "p99_ms"}]: epochs written by CLIENTS processes, ever more at a time."""
@@ -135,14 +161,25 @@ def writes():
         try:
             found, context = [], multiprocessing.get_context("spawn")
             barrier = context.Barrier(CLIENTS)
-            pool = context.Pool(CLIENTS, initializer=_client_starts, initargs=(server.address, barrier))
+            pool = context.Pool(
+                CLIENTS, initializer=_client_starts, initargs=(server.address, barrier)
+            )
             for each in (1, 2, 3, 4):
                 told = pool.map(_client, [each] * CLIENTS, chunksize=1)
                 seconds = np.concatenate([latencies for latencies, _, _ in told])
-                middle, late = (round(1000 * float(np.percentile(seconds, share))) for share in (50, 99))
+                middle, late = (
+                    round(1000 * float(np.percentile(seconds, share))) for share in (50, 99)
+                )
                 rate = sum(len(latencies) / spent for latencies, spent, _ in told)
-                found.append({"in_flight": CLIENTS * each, "per_second": round(rate, 1), "p50_ms": middle, "p99_ms": late,
-                              "refused": sum(refused for *_, refused in told)})
+                found.append(
+                    {
+                        "in_flight": CLIENTS * each,
+                        "per_second": round(rate, 1),
+                        "p50_ms": middle,
+                        "p99_ms": late,
+                        "refused": sum(refused for *_, refused in told),
+                    }
+                )
                 say(f"  {found[-1]}")
                 if found[-1]["p99_ms"] > 1000 or found[-1]["refused"]:
                     break
@@ -160,11 +197,17 @@ def _client_starts(address, barrier):
 
 def _client(each):
     """Write epochs for WRITING seconds from `each` threads; (seconds of each write, of all, how many were refused)."""
-    row = {"epoch": 1, "learning_rate": 0.1, "running_loss": 1.0, "running_accuracy": 0.5, "selection_loss": 1.0,
-           "selection_accuracy": 0.5}
-    with tracking.store() as client:
-        run = client.create_run(tracking._experiment(client, "scale")).info.run_id
-        tracking._log_epoch(client, run, row)
+    row = {
+        "epoch": 1,
+        "learning_rate": 0.1,
+        "running_loss": 1.0,
+        "running_accuracy": 0.5,
+        "selection_loss": 1.0,
+        "selection_accuracy": 0.5,
+    }
+    with store.store() as client:
+        run = client.create_run(runs._experiment(client, "scale")).info.run_id
+        runs.log_epoch(client, run, row)
         ready.wait(60)  # all clients together; one that failed must not hold up the others for ever
         until, found, refused = time.perf_counter() + WRITING, [], []
 
@@ -174,7 +217,7 @@ def _client(each):
                 epoch += each
                 began = time.perf_counter()
                 try:
-                    tracking._log_epoch(client, run, row | {"epoch": epoch})
+                    runs.log_epoch(client, run, row | {"epoch": epoch})
                 except Exception as error:
                     refused.append(error)
                 found.append(time.perf_counter() - began)
@@ -188,8 +231,6 @@ def _client(each):
         return found, time.perf_counter() - began, len(refused)
 
 
-# ---- from these, a model --------------------------------------------------------------------------------------------
-
 def model(found, settings=None):
     """What WHOLE trainings with the defaults would take: (seconds of one, a dict for each number of machines).
 
@@ -197,61 +238,114 @@ def model(found, settings=None):
     """
     settings = settings or params.load().train
     best = max(found["trials"], key=lambda one: one["images_per_second"])
-    images = found["training_images"] * settings.epochs * (1 - settings.low_resolution * (1 - (32 / 48) ** 2))
+    images = (
+        found["training_images"]
+        * settings.epochs
+        * (1 - settings.low_resolution * (1 - (32 / 48) ** 2))
+    )
     trial = images / (best["images_per_second"] / best["workers"])
-    fine = [one for one in found["writes"] if one["p99_ms"] <= 1000 and not one["refused"]] or found["writes"][:1]
+    fine = [
+        one for one in found["writes"] if one["p99_ms"] <= 1000 and not one["refused"]
+    ] or found["writes"][:1]
     taken = [one["per_second"] for one in fine]
     rows = []
     for machines in MACHINES:
         workers = machines * best["workers"]
         seconds = math.ceil(WHOLE / workers) * trial + best["start_seconds"]
-        epochs, asked = workers * settings.epochs / trial, workers / trial  # that end each second, somewhere
-        rows.append({"machines": machines, "workers": workers, "hours": round(seconds / 3600, 1),
-                     "core_hours": round(found["machine"]["cores"] * machines * seconds / 3600),
-                     "load": {"MLflow's server": epochs / max(taken),
-                              "Optuna": (epochs * found["optuna_ms"]["report"] + asked * found["optuna_ms"]["ask"]) / 1000,
-                              "checkpoints at 100 MB/s": epochs * best["checkpoint_mb"] / 100}})
+        epochs, asked = (
+            workers * settings.epochs / trial,
+            workers / trial,
+        )  # that end each second, somewhere
+        rows.append(
+            {
+                "machines": machines,
+                "workers": workers,
+                "hours": round(seconds / 3600, 1),
+                "core_hours": round(found["machine"]["cores"] * machines * seconds / 3600),
+                "load": {
+                    "MLflow's server": epochs / max(taken),
+                    "Optuna": (
+                        epochs * found["optuna_ms"]["report"] + asked * found["optuna_ms"]["ask"]
+                    )
+                    / 1000,
+                    "checkpoints at 100 MB/s": epochs * best["checkpoint_mb"] / 100,
+                },
+            }
+        )
     return trial, rows
 
 
 def text(found):
     trial, rows = model(found)
     machine = found["machine"]
-    lines = ["# What many trials cost on many machines", "",
-             f"Generated by `python -m benchmarks.scale` on {machine['cores']} cores of {machine['cpu']}. A measured trial:",
-             f"the default network in float32, {EPOCHS} epochs of {found['images']:,} faces; {TRIALS} trials a line.", "",
-             "## Measured: one machine", "",
-             "| Ray workers | threads each | images/s, all together, starts included | seconds a trial | of them training |"
-             " a worker's start, s | an empty task, ms |", "|---|---|---|---|---|---|---|"]
-    lines += [f"| {one['workers']} | {one['threads']} | {one['images_per_second']:,} | {one['seconds_a_trial']} | "
-              f"{one['training_seconds'] / one['workers']:.2f} | {one['start_seconds']} | {one['empty_task_ms']} |"
-              for one in found["trials"]]
+    lines = [
+        "# What many trials cost on many machines",
+        "",
+        f"Generated by `python -m benchmarks.scale` on {machine['cores']} cores of {machine['cpu']}. A measured trial:",
+        f"the default network in float32, {EPOCHS} epochs of {found['images']:,} faces; {TRIALS} trials a line.",
+        "",
+        "## Measured: one machine",
+        "",
+        "| Ray workers | threads each | images/s, all together, starts included | seconds a trial | of them training |"
+        " a worker's start, s | an empty task, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one['workers']} | {one['threads']} | {one['images_per_second']:,} | {one['seconds_a_trial']} | "
+        f"{one['training_seconds'] / one['workers']:.2f} | {one['start_seconds']} | {one['empty_task_ms']} |"
+        for one in found["trials"]
+    ]
     alone = next(one for one in found["trials"] if one["workers"] == 1)
-    lines += ["", f"The same trials in a process without Ray: {found['plain_seconds']} s each, so that Ray costs "
-              f"{alone['seconds_a_trial'] - found['plain_seconds']:.2f} s a trial (checkpoints of {alone['checkpoint_mb']} MB "
-              "included, which the plain process does not write).", "",
-              f"## Measured: writes of {CLIENTS} clients to one MLflow server (PostgreSQL, one worker process)", "",
-              "| at a time | epochs written a second | median, ms | 99 %, ms | refused |", "|---|---|---|---|---|"]
-    lines += [f"| {one['in_flight']} | {one['per_second']} | {one['p50_ms']} | {one['p99_ms']} | {one['refused']} |"
-              for one in found["writes"]]
+    lines += [
+        "",
+        f"The same trials in a process without Ray: {found['plain_seconds']} s each, so that Ray costs "
+        f"{alone['seconds_a_trial'] - found['plain_seconds']:.2f} s a trial (checkpoints of {alone['checkpoint_mb']} MB "
+        "included, which the plain process does not write).",
+        "",
+        f"## Measured: writes of {CLIENTS} clients to one MLflow server (PostgreSQL, one worker process)",
+        "",
+        "| at a time | epochs written a second | median, ms | 99 %, ms | refused |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one['in_flight']} | {one['per_second']} | {one['p50_ms']} | {one['p99_ms']} | {one['refused']} |"
+        for one in found["writes"]
+    ]
     if found["writes"][-1]["refused"]:
-        lines += ["", "Refused: MLflow lends 15 database connections to a worker process and waits 30 seconds for one",
-                  "(MLFLOW_SQLALCHEMYSTORE_POOL_SIZE raises that). No trial is lost by it: a sweep's truth is Optuna's file."]
-    lines += ["", f"Optuna in SQLite, after {WHOLE:,} trials: {found['optuna_ms']['ask']} ms for the next trial, "
-              f"{found['optuna_ms']['report']} ms for an epoch reported and the question whether to prune.", "",
-              f"## Worked out, not measured: {WHOLE:,} trials of the default training", "",
-              f"A trial on the better of the two layouts takes {duration(trial)}. Shares above 1 mean: cannot keep up.", "",
-              f"| machines of {machine['cores']} cores | workers | time | core hours | {' | '.join(rows[0]['load'])} |",
-              "|---|---|---|---|" + "---|" * len(rows[0]["load"])]
-    lines += [f"| {row['machines']} | {row['workers']} | {row['hours']} h | {row['core_hours']} | "
-              + " | ".join(f"{share:.3f}" for share in row["load"].values()) + " |" for row in rows]
+        lines += [
+            "",
+            "Refused: MLflow lends 15 database connections to a worker process and waits 30 seconds for one",
+            "(MLFLOW_SQLALCHEMYSTORE_POOL_SIZE raises that). No trial is lost by it: a sweep's truth is Optuna's file.",
+        ]
+    lines += [
+        "",
+        f"Optuna in SQLite, after {WHOLE:,} trials: {found['optuna_ms']['ask']} ms for the next trial, "
+        f"{found['optuna_ms']['report']} ms for an epoch reported and the question whether to prune.",
+        "",
+        f"## Worked out, not measured: {WHOLE:,} trials of the default training",
+        "",
+        f"A trial on the better of the two layouts takes {duration(trial)}. Shares above 1 mean: cannot keep up.",
+        "",
+        f"| machines of {machine['cores']} cores | workers | time | core hours | {' | '.join(rows[0]['load'])} |",
+        "|---|---|---|---|" + "---|" * len(rows[0]["load"]),
+    ]
+    lines += [
+        f"| {row['machines']} | {row['workers']} | {row['hours']} h | {row['core_hours']} | "
+        + " | ".join(f"{share:.3f}" for share in row["load"].values())
+        + " |"
+        for row in rows
+    ]
     load = rows[-1]["load"]
     first = max(load, key=load.get)
     full = rows[-1]["machines"] / load[first]
-    lines += ["", f"First bottleneck: {first}, full at about {full:,.0f} machines. Until there the hours are training",
-              "and nothing else: a trial costs epochs times faces, so pruning and smaller faces save more than any engine.", "",
-              "Assumed: machines like this one; every trial runs to its end; MLflow's clients, its server and PostgreSQL shared",
-              "this machine's cores, so a server of its own takes more. Ray's own head was tried with no more than two nodes."]
+    lines += [
+        "",
+        f"First bottleneck: {first}, full at about {full:,.0f} machines. Until there the hours are training",
+        "and nothing else: a trial costs epochs times faces, so pruning and smaller faces save more than any engine.",
+        "",
+        "Assumed: machines like this one; every trial runs to its end; MLflow's clients, its server and PostgreSQL shared",
+        "this machine's cores, so a server of its own takes more. Ray's own head was tried with no more than two nodes.",
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -259,11 +353,19 @@ def main():
     try:
         from tests import servers
     except ImportError:
-        raise files.UserError("scale: needs the tests' packages; pip install --require-hashes -r requirements-dev.txt") from None
+        raise files.UserError(
+            "scale: needs the tests' packages; pip install --require-hashes -r requirements-dev.txt"
+        ) from None
     if not servers.programs():
-        raise files.UserError("scale: PostgreSQL is not installed; on Debian: apt-get install postgresql")
+        raise files.UserError(
+            "scale: PostgreSQL is not installed; on Debian: apt-get install postgresql"
+        )
     read_faces()
-    found = {"machine": tracking.machine(), "images": IMAGES, "training_images": len(Dataset.load(FACES).split("train").faces)}
+    found = {
+        "machine": provenance.machine(),
+        "images": IMAGES,
+        "training_images": len(Dataset.load(FACES).split("train").faces),
+    }
     say("trials on one worker, on two, and without Ray")
     found["trials"] = []
     for threads in (os.cpu_count(), max(os.cpu_count() // 2, 1)):

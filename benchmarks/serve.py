@@ -25,7 +25,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ferlab import files, images, tracking
+from ferlab import files
+from ferlab.data.readers import images
+from ferlab.tracking import provenance
 
 CLIENTS, REQUESTS, BATCH = 8, 400, 256
 
@@ -37,18 +39,39 @@ def served(folder, patience=300):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = ["mlflow", "models", "serve", "-m", str(Path(folder).absolute()), "--env-manager", "local",
-               "-h", "127.0.0.1", "-p", str(port)]
-    with tempfile.TemporaryDirectory() as elsewhere, tempfile.TemporaryFile("w+") as log:  # elsewhere: it needs no checkout
-        process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True)
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(Path(folder).absolute()),
+        "--env-manager",
+        "local",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    with (
+        tempfile.TemporaryDirectory() as elsewhere,
+        tempfile.TemporaryFile("w+") as log,
+    ):  # elsewhere: it needs no checkout
+        process = subprocess.Popen(
+            command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             end = time.monotonic() + patience
             while not _answers(port):
                 if process.poll() is not None or time.monotonic() > end:
                     log.seek(0)
-                    raise files.UserError(f"mlflow models serve -m {folder}: did not start: {log.read()[-300:]}")
+                    raise files.UserError(
+                        f"mlflow models serve -m {folder}: did not start: {log.read()[-300:]}"
+                    )
                 time.sleep(0.1)
             yield port
         finally:
@@ -69,7 +92,9 @@ def _answers(port):
 def ask(port, body, connection=None):
     """(status, answer) of one request; body: what the JSON says."""
     connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-    connection.request("POST", "/invocations", json.dumps(body), {"Content-Type": "application/json"})
+    connection.request(
+        "POST", "/invocations", json.dumps(body), {"Content-Type": "application/json"}
+    )
     answer = connection.getresponse()
     return answer.status, json.loads(answer.read())
 
@@ -102,36 +127,49 @@ def load(port, body, clients=CLIENTS, requests=REQUESTS):
         thread.join()
     total = time.perf_counter() - began
     if failed or len(taken) != requests:
-        raise files.UserError(f"{requests - len(taken) + len(failed)} of {requests} requests failed: {failed[:1]}")
+        raise files.UserError(
+            f"{requests - len(taken) + len(failed)} of {requests} requests failed: {failed[:1]}"
+        )
     return total, sorted(taken)
 
 
 def main(model, detector, requests):
     import skimage.data
 
-    from ferlab.export import export
-    from ferlab.predict import Predictor
+    from ferlab.serving.export import export
+    from ferlab.serving.predict import Predictor
 
-    machine = tracking.machine()
+    machine = provenance.machine()
     print(f"{machine['cpu']}, {machine['cores']} cores; detector {detector}", flush=True)
     photo = skimage.data.astronaut()
     face = images.cut(photo, (171, 64, 107))
     predictor = Predictor(model, "none")
-    one, many = (_seconds(predictor, np.repeat(face[None], count, axis=0), times) for count, times in ((1, 100), (BATCH, 10)))
-    print(f"classifying, each face and its mirror image: {BATCH / many:,.0f} faces/s in batches of {BATCH}, "
-          f"one face {1000 * one:.1f} ms", flush=True)
+    one, many = (
+        _seconds(predictor, np.repeat(face[None], count, axis=0), times)
+        for count, times in ((1, 100), (BATCH, 10))
+    )
+    print(
+        f"classifying, each face and its mirror image: {BATCH / many:,.0f} faces/s in batches of {BATCH}, "
+        f"one face {1000 * one:.1f} ms",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "served"
         with contextlib.redirect_stdout(None):
             export(model, "mlflow", place)
         with served(place) as port:
-            for name, picture, how in (("photo of 512x512", photo, detector), ("face of 48x48", face, "none")):
+            for name, picture, how in (
+                ("photo of 512x512", photo, detector),
+                ("face of 48x48", face, "none"),
+            ):
                 body = {"inputs": [encoded(picture)], "params": {"detector": how}}
                 load(port, body, requests=2 * CLIENTS)  # what the first ones build is not counted
                 total, taken = load(port, body, requests=requests)
-                print(f"{name}, {requests} requests from {CLIENTS} clients: {requests / total:.1f} a second, median "
-                      f"{1000 * statistics.median(taken):.0f} ms, 99 % within {1000 * taken[int(0.99 * len(taken))]:.0f} ms",
-                      flush=True)
+                print(
+                    f"{name}, {requests} requests from {CLIENTS} clients: {requests / total:.1f} a second, median "
+                    f"{1000 * statistics.median(taken):.0f} ms, 99 % within {1000 * taken[int(0.99 * len(taken))]:.0f} ms",
+                    flush=True,
+                )
 
 
 def _seconds(predictor, faces, times):
@@ -145,7 +183,9 @@ def _seconds(predictor, faces, times):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serve", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--model", default="", help="as of `python -m ferlab predict`")
     parser.add_argument("--detector", default="haar", help="of the photo")
     parser.add_argument("--requests", default=REQUESTS, type=int)

@@ -11,7 +11,7 @@ from ferlab.files import UserError
 
 
 def show(arguments):
-    from ferlab import summary
+    from ferlab.reporting import summary
 
     print(summary.text())
 
@@ -19,49 +19,51 @@ def show(arguments):
 def identify(arguments):
     import json
 
-    from ferlab import copies
+    from ferlab.data.identity import copies
 
     found = copies.copy(arguments.path)
     print(json.dumps(found, indent=1) if arguments.json else copies.table(found))
 
 
 def sync(arguments):
-    from ferlab import tracking
+    from ferlab.tracking import sync
 
-    print(f"{tracking.sync()} results have their run in MLflow")
+    print(f"{sync.sync()} results have their run in MLflow")
 
 
 def use(arguments):
-    from ferlab.use import use
+    from ferlab.recipes import use
 
     for key, (old, new) in use(arguments.recipe).items():
         print(f"  {key:<24} {old} -> {new}")
-    print(f"params.yaml holds {arguments.recipe}, the data are still those of download.dataset\n"
-          "next: make repro DATA=fer2013    back: git checkout params.yaml")
+    print(
+        f"params.yaml holds {arguments.recipe}, the data are still those of download.dataset\n"
+        "next: make repro DATA=fer2013    back: git checkout params.yaml"
+    )
 
 
 def papers(arguments):
-    from ferlab import papers
+    from ferlab.reporting import papers
 
     for path in papers.write():
         print(f"wrote {path}")
 
 
 def leaderboard(arguments):
-    from ferlab import leaderboard
+    from ferlab.reporting import leaderboard
 
     for path in leaderboard.write():
         print(f"wrote {path}")
 
 
 def compare(arguments):
-    from ferlab import compare
+    from ferlab.reporting import compare_page
 
-    compare.write(arguments.result)
+    compare_page.write(arguments.result)
 
 
 def sweep(arguments):
-    from ferlab import sweep
+    from ferlab.scaling import sweep
 
     try:
         sweep.sweep(arguments.file, cluster=_cluster(arguments))
@@ -70,7 +72,7 @@ def sweep(arguments):
 
 
 def run_recipes(arguments):
-    from ferlab.run_recipes import run
+    from ferlab.scaling.run_recipes import run
 
     try:
         failed = run(list(dict.fromkeys(arguments.key)), _cluster(arguments))
@@ -87,21 +89,42 @@ def _cluster(arguments):
             if getattr(arguments, name) != _ENGINE[name]:
                 raise UserError(f"--{name}: means something with --engine ray only")
         return None
-    from ferlab.cluster import Cluster
+    from ferlab.scaling.cluster import Cluster
 
-    return lambda folder: Cluster(arguments.address, arguments.threads, arguments.nodes, folder=folder, storage=arguments.storage)
+    return lambda folder: Cluster(
+        arguments.address,
+        arguments.threads,
+        arguments.nodes,
+        folder=folder,
+        storage=arguments.storage,
+    )
 
 
 _ENGINE = {"address": "local", "nodes": 1, "storage": None}
 
 
 def _add_engine(verb, threads):
-    verb.add_argument("--engine", default="local", choices=("local", "ray"), help="ray: trainings side by side, on a cluster or "
-                      "on this machine's cores (needs requirements-scale.txt)")
-    verb.add_argument("--address", default=_ENGINE["address"], help="of Ray: local, auto, or <host>:<port> of the head node")
-    verb.add_argument("--threads", default=threads, type=_count, help="processor threads of each training")
-    verb.add_argument("--nodes", default=_ENGINE["nodes"], type=_count, help="how many nodes must have joined")
-    verb.add_argument("--storage", help="for checkpoints: a folder or address (s3://...) that every node reaches")
+    verb.add_argument(
+        "--engine",
+        default="local",
+        choices=("local", "ray"),
+        help="ray: trainings side by side, on a cluster or "
+        "on this machine's cores (needs requirements-scale.txt)",
+    )
+    verb.add_argument(
+        "--address",
+        default=_ENGINE["address"],
+        help="of Ray: local, auto, or <host>:<port> of the head node",
+    )
+    verb.add_argument(
+        "--threads", default=threads, type=_count, help="processor threads of each training"
+    )
+    verb.add_argument(
+        "--nodes", default=_ENGINE["nodes"], type=_count, help="how many nodes must have joined"
+    )
+    verb.add_argument(
+        "--storage", help="for checkpoints: a folder or address (s3://...) that every node reaches"
+    )
 
 
 def _count(text):
@@ -123,28 +146,35 @@ def doctor(arguments):
 
 
 def predict(arguments):
-    from ferlab.predict import predict
+    from ferlab.serving.predict import predict
 
-    if predict(arguments.input, arguments.out, arguments.model, arguments.detector, arguments.camera, arguments.json,
-               arguments.seconds):
+    if predict(
+        arguments.input,
+        arguments.out,
+        arguments.model,
+        arguments.detector,
+        arguments.camera,
+        arguments.json,
+        arguments.seconds,
+    ):
         sys.exit(1)
 
 
 def ship(arguments):
-    from ferlab.ship import ship
+    from ferlab.serving.release import release
 
-    ship(arguments.key)
+    release(arguments.key)
     print("pretrained/ holds it, with its card; commit it")
 
 
 def export(arguments):
-    from ferlab.export import export
+    from ferlab.serving.export import export
 
     export(arguments.model, arguments.format, arguments.out)
 
 
 def demo(arguments):
-    from ferlab import page
+    from ferlab.serving import page
 
     with contextlib.suppress(KeyboardInterrupt):
         page.serve(arguments.host, arguments.port, arguments.model, arguments.detector)
@@ -157,22 +187,41 @@ def verify(arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m ferlab", description="The reproducible laboratory for FER2013.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ferlab", description="The reproducible laboratory for FER2013."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    for verb, text in ((show, "print the current result, whether it is the pinned one, and what to try next"),
-                       (doctor, "print what a bug report needs, and check for the usual troubles"),
-                       (sync, "give every finished result (workspace, DVC experiments, recipes) its MLflow run"),
-                       (use, "put a recipe on the bench: its parameters into params.yaml"),
-                       (compare, "lay two or more results side by side: recipes, DVC experiments, MLflow runs, or bench"),
-                       (leaderboard, "write reports/leaderboard.html: every result, accuracy against training time"),
-                       (papers, "write reports/papers.md and its figure: published numbers beside ours")):
+    for verb, text in (
+        (show, "print the current result, whether it is the pinned one, and what to try next"),
+        (doctor, "print what a bug report needs, and check for the usual troubles"),
+        (sync, "give every finished result (workspace, DVC experiments, recipes) its MLflow run"),
+        (use, "put a recipe on the bench: its parameters into params.yaml"),
+        (
+            compare,
+            "lay two or more results side by side: recipes, DVC experiments, MLflow runs, or bench",
+        ),
+        (
+            leaderboard,
+            "write reports/leaderboard.html: every result, accuracy against training time",
+        ),
+        (papers, "write reports/papers.md and its figure: published numbers beside ours"),
+    ):
         verbs.add_parser(verb.__name__, help=text, description=text).set_defaults(call=verb)
     verbs.choices["use"].add_argument("recipe", help="a file of recipes/, without its ending")
     text = "run the sample pipeline four times from scratch (plainly twice, --temp, the queue) and compare every bit"
     verifying = verbs.add_parser("verify", help=text, description=text)
-    verifying.add_argument("-S", dest="changes", action="append", default=[], metavar="key=value", help="as of `dvc exp run`")
+    verifying.add_argument(
+        "-S",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="as of `dvc exp run`",
+    )
     verifying.set_defaults(call=verify)
-    verbs.choices["compare"].add_argument("result", nargs="+", help="a recipe's key, an experiment, an MLflow run, or bench")
+    verbs.choices["compare"].add_argument(
+        "result", nargs="+", help="a recipe's key, an experiment, an MLflow run, or bench"
+    )
     text = "search the ranges that sweep.yaml declares, around params.yaml, on the bench's data (needs requirements-sweep.txt)"
     sweeping = verbs.add_parser("sweep", help=text, description=text)
     sweeping.add_argument("file", nargs="?", default="sweep.yaml", type=Path)
@@ -180,7 +229,9 @@ def main():
     sweeping.set_defaults(call=sweep)
     text = "train and judge what is stale of some recipes: as `dvc --cd recipes repro` does, or side by side on a Ray cluster"
     running = verbs.add_parser("run-recipes", help=text, description=text)
-    running.add_argument("key", nargs="+", help="of recipes/dvc.yaml: a recipe, or <recipe>-s<seed>")
+    running.add_argument(
+        "key", nargs="+", help="of recipes/dvc.yaml: a recipe, or <recipe>-s<seed>"
+    )
     _add_engine(running, os.cpu_count())
     running.set_defaults(call=run_recipes)
     text = "tell what a copy of FER2013 is: which official images it holds, how they were altered, re-split, relabelled, leaked"
@@ -192,16 +243,29 @@ def main():
     shipping = verbs.add_parser("ship", help=text, description=text)
     shipping.add_argument("key", help="of a recipe with a result")
     shipping.set_defaults(call=ship)
-    text = "find the faces in photos, folders, clips or a camera's picture, and say their expressions"
+    text = (
+        "find the faces in photos, folders, clips or a camera's picture, and say their expressions"
+    )
     predicting = verbs.add_parser("predict", help=text, description=text)
     predicting.add_argument("input", nargs="*", help="photos, clips, or folders of them")
-    predicting.add_argument("--camera", type=int, metavar="N", help="a camera, by its number, until Ctrl-C")
+    predicting.add_argument(
+        "--camera", type=int, metavar="N", help="a camera, by its number, until Ctrl-C"
+    )
     predicting.add_argument("--seconds", type=float, help="how long to look into the camera")
-    predicting.add_argument("--model", default="", help="a .keras file, bench, a recipe, a DVC experiment or an MLflow run; "
-                            "without it the one that ships")
-    predicting.add_argument("--detector", help="haar, mtcnn (the default where it is installed), or none: the pictures are faces")
+    predicting.add_argument(
+        "--model",
+        default="",
+        help="a .keras file, bench, a recipe, a DVC experiment or an MLflow run; "
+        "without it the one that ships",
+    )
+    predicting.add_argument(
+        "--detector",
+        help="haar, mtcnn (the default where it is installed), or none: the pictures are faces",
+    )
     predicting.add_argument("--out", default="predictions", type=Path, metavar="FOLDER")
-    predicting.add_argument("--json", action="store_true", help="predictions.json instead of predictions.csv")
+    predicting.add_argument(
+        "--json", action="store_true", help="predictions.json instead of predictions.csv"
+    )
     predicting.set_defaults(call=predict)
     text = "write a model as ONNX, as LiteRT, or as a folder for `mlflow models serve`, and compare it with Keras"
     exporting = verbs.add_parser("export", help=text, description=text)
@@ -209,11 +273,21 @@ def main():
     exporting.add_argument("--format", default="onnx", choices=("onnx", "litert", "mlflow"))
     exporting.add_argument("--out", type=Path, metavar="PATH", help="without it: in exports/")
     exporting.set_defaults(call=export)
-    text = "a page on this machine: faces and their expressions in a photo or in the webcam's picture"
+    text = (
+        "a page on this machine: faces and their expressions in a photo or in the webcam's picture"
+    )
     showing = verbs.add_parser("demo", help=text, description=text)
     showing.add_argument("--port", type=int, default=7860)
-    showing.add_argument("--host", default="127.0.0.1", help="another address than this machine's own opens the page to others")
-    showing.add_argument("--model", default="", help="as of predict; the page also offers the bench's and the recipes' models")
+    showing.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="another address than this machine's own opens the page to others",
+    )
+    showing.add_argument(
+        "--model",
+        default="",
+        help="as of predict; the page also offers the bench's and the recipes' models",
+    )
     showing.add_argument("--detector", help="as of predict")
     showing.set_defaults(call=demo)
     arguments = parser.parse_args()
@@ -223,7 +297,9 @@ def main():
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:  # a full disk, a folder that may not be written, a file in a folder's place
+    except (
+        OSError
+    ) as error:  # a full disk, a folder that may not be written, a file in a folder's place
         if error.errno == errno.EPIPE:  # `| head`: who reads has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)

@@ -6,7 +6,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST = 400  # characters of an error
+MAX_LENGTH = 400  # characters of an error
 
 
 class UserError(Exception):
@@ -16,9 +16,11 @@ class UserError(Exception):
     """
 
     def __init__(self, text):
-        if len(text) > LONGEST:
-            text = f"{text[:LONGEST // 2]} ... {text[-LONGEST // 4:]}"
-        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text))
+        if len(text) > MAX_LENGTH:
+            text = f"{text[: MAX_LENGTH // 2]} ... {text[-MAX_LENGTH // 4 :]}"
+        super().__init__(
+            "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+        )
 
 
 @contextmanager
@@ -75,7 +77,9 @@ def write_csv(path, frame, float_format="%.6f"):
 def root():
     """The main repository: above `DVC_ROOT` in a stage (the same from temporary workspaces), else the working directory."""
     found = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-    recipes = found.name == "recipes" and (found.parent / "stages").is_dir()  # a DVC repository of its own
+    recipes = (
+        found.name == "recipes" and (found.parent / "stages").is_dir()
+    )  # a DVC repository of its own
     return found.parent if recipes else found
 
 

@@ -5,7 +5,6 @@ Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off`
 
 import difflib
 import functools
-import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ferlab.classes import CLASSES
+from ferlab.data.classes import CLASSES
 from ferlab.files import UserError
 
-SHORT = reprlib.Repr()  # how a value is shown: a YAML file of a kilobyte can hold one that never ends
+SHORT = (
+    reprlib.Repr()
+)  # how a value is shown: a YAML file of a kilobyte can hold one that never ends
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
-
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -122,10 +122,14 @@ class Anchor(Section):
     members: list[str]  # of ensemble: keys with a result
 
 
-SECTIONS = {"download": Download, "eda": Eda, "balance": Balance, "train": Train, "evaluate": Evaluate, "explain": Explain}
-SHARED = ("download", "eda", "explain")  # of all recipes: recipes/params.yaml
-KINDS = (("balance", "train", "evaluate"), ("balance", "anchor"))  # of recipes, by their sections
-RECIPES = Path("recipes")
+SECTIONS = {
+    "download": Download,
+    "eda": Eda,
+    "balance": Balance,
+    "train": Train,
+    "evaluate": Evaluate,
+    "explain": Explain,
+}
 
 
 def models():
@@ -148,52 +152,9 @@ def raw(path="params.yaml"):
     except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{place}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
-
-
-def recipes():
-    """Names of the recipes: one file each in recipes/, beside what they share."""
-    return sorted(file.stem for file in RECIPES.glob("*.yaml") if file.name not in ("params.yaml", "dvc.yaml"))
-
-
-def key(recipe, seed=0):
-    """What a recipe's result is called: `silva_2025`, with another seed `silva_2025-s1`."""
-    return f"{recipe}-s{seed}" if seed else recipe
-
-
-def recipe_of(key):
-    """(recipe, seed) of such a key."""
-    recipe, seed = re.fullmatch(r"(.+?)(?:-s(\d+))?", key).groups()
-    return recipe, int(seed or 0)
-
-
-def raw_recipe(name=None, seed=0):
-    """The sections that all recipes share, with those of one recipe where it is named, as a nested dict."""
-    values = raw(RECIPES / "params.yaml")
-    if name:
-        if name not in recipes():
-            close = difflib.get_close_matches(name, recipes(), 1)
-            raise UserError(f"{RECIPES}/{name}.yaml: no such recipe" + (f", did you mean {close[0]}?" if close else ""))
-        own = raw(RECIPES / f"{name}.yaml")
-        if not isinstance(own, dict):
-            raise UserError(f"{RECIPES}/{name}.yaml: holds no sections")
-        values = values | own
-        if seed:
-            if "train" not in values:
-                raise UserError(f"{RECIPES}/{name}.yaml: trains nothing, so it has no seed {seed}")
-            values["train"]["seed"] = seed
-    return values
-
-
-def load_recipe(name=None, seed=0):
-    """The same as frozen sections, each file checked under its own name."""
-    values = raw_recipe(name, seed)
-    if not name:
-        return parse(values, RECIPES / "params.yaml", SHARED)
-    own = {section: value for section, value in values.items() if section not in SHARED}
-    sections = next((kind for kind in KINDS if set(kind) & set(own) - {"balance"}), KINDS[0])
-    parse(own, RECIPES / f"{name}.yaml", sections)
-    return parse(values, RECIPES / f"{name}.yaml", (*SHARED, *sections))
+        raise UserError(
+            f"{path}{place}: not valid YAML ({getattr(error, 'problem', None) or error})"
+        ) from None
 
 
 def parse(values, path="params.yaml", sections=tuple(SECTIONS)):
@@ -210,7 +171,11 @@ def parse(values, path="params.yaml", sections=tuple(SECTIONS)):
 
 @functools.cache
 def _model(sections):
-    return create_model("Params", __base__=Section, **{name: ((SECTIONS | {"anchor": Anchor})[name], ...) for name in sections})
+    return create_model(
+        "Params",
+        __base__=Section,
+        **{name: ((SECTIONS | {"anchor": Anchor})[name], ...) for name in sections},
+    )
 
 
 def _explain(error, values, sections):
@@ -223,7 +188,9 @@ def _explain(error, values, sections):
     if error["type"] == "extra_forbidden":
         known = section.model_fields if section else sections
         close = difflib.get_close_matches(where[-1], known, 1)
-        return f"unknown key {'.'.join(where)}" + (f", did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")
+        return f"unknown key {'.'.join(where)}" + (
+            f", did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
+        )
     if error["type"] == "missing":
         return f"{'.'.join(where)} is missing"
     message = error["msg"].removeprefix("Value error, ")

@@ -25,7 +25,9 @@ class Progress:
         if done == 20:  # the first step compiles; from here on the pace is known
             ahead = sum(self.costs[epoch:]) * steps - self.costs[epoch] * step
             left = ahead / self.costs[epoch] * (time.perf_counter() - self.settled) / 19
-            self.say(f"about {duration(left)} for what is left of {self.epochs} epochs, {steps} steps each")
+            self.say(
+                f"about {duration(left)} for what is left of {self.epochs} epochs, {steps} steps each"
+            )
         elif done == 1:
             self.settled = time.perf_counter()
         if self.bar is not None:
@@ -34,8 +36,10 @@ class Progress:
 
     def epoch(self, row, seconds):
         running, selected = 100 * row["running_accuracy"], 100 * row["selection_accuracy"]
-        self.say(f"epoch {row['epoch']:3d}/{self.epochs}  loss {row['running_loss']:.3f}  accuracy {running:4.1f} %  "
-                 f"{self.selection} {selected:4.1f} %  {seconds:.1f} s")
+        self.say(
+            f"epoch {row['epoch']:3d}/{self.epochs}  loss {row['running_loss']:.3f}  accuracy {running:4.1f} %  "
+            f"{self.selection} {selected:4.1f} %  {seconds:.1f} s"
+        )
 
     def say(self, line):
         if self.bar is not None:

@@ -16,16 +16,27 @@ from ruamel.yaml import YAML
 
 from ferlab.files import UserError
 
-WAYS = {"once": ["exp", "run"], "again": ["exp", "run"], "temp": ["exp", "run", "--temp"], "queue": ["exp", "run", "--queue"]}
+WAYS = {
+    "once": ["exp", "run"],
+    "again": ["exp", "run"],
+    "temp": ["exp", "run", "--temp"],
+    "queue": ["exp", "run", "--queue"],
+}
 
 
 def verify(changes=(), report=print):
     """Run all and compare; `changes` are further `key=value` for `dvc exp run -S`. Raises UserError where an output differs."""
-    with tempfile.TemporaryDirectory(prefix="ferlab-verify-", ignore_cleanup_errors=True) as temporary:
+    with tempfile.TemporaryDirectory(
+        prefix="ferlab-verify-", ignore_cleanup_errors=True
+    ) as temporary:
         found = {}
         for way in WAYS:
             began = time.monotonic()
-            found[way] = outs(run(Path(temporary) / way / "repository", way, ["download.dataset=sample", *changes]))
+            found[way] = outs(
+                run(
+                    Path(temporary) / way / "repository", way, ["download.dataset=sample", *changes]
+                )
+            )
             report(f"{way}: {len(found[way])} outputs in {time.monotonic() - began:.0f} s")
         compare(found, report)
 
@@ -39,20 +50,35 @@ def compare(found, report=print):
         different += [path] if len(hashes) > 1 else []
     if different:
         raise UserError(f"not the same bits: {', '.join(different)}")
-    report(f"all equal: {len(next(iter(found.values())))} outputs of {len(found)} runs from scratch")
+    report(
+        f"all equal: {len(next(iter(found.values())))} outputs of {len(found)} runs from scratch"
+    )
 
 
 def run(folder, way, changes):
     """The dvc.lock of one run, as text."""
     clone(folder)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_TRACKING"))}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1",
-                    **{f"GIT_{who}_{what}": "ferlab@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DVC_", "MLFLOW_TRACKING"))
+    }
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        **{
+            f"GIT_{who}_{what}": "ferlab@localhost"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+    }
 
     def call(*command):
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if done.returncode:
-            reason = [line for line in done.stdout.splitlines() + done.stderr.splitlines() if line.strip()][-3:]
+            reason = [
+                line for line in done.stdout.splitlines() + done.stderr.splitlines() if line.strip()
+            ][-3:]
             raise UserError(f"{way}: `{' '.join(command[:4])}` failed: {' / '.join(reason)}")
         return done.stdout
 
@@ -65,9 +91,13 @@ def run(folder, way, changes):
         while re.search("Queued|Running", call("dvc", "queue", "status")):
             time.sleep(2)
     refs = call("git", "for-each-ref", "refs/exps", "--format=%(refname)").split()
-    made = [ref for ref in refs if len(ref.split("/")) == 5]  # refs/exps/<2 digits>/<38 digits>/<name>
+    made = [
+        ref for ref in refs if len(ref.split("/")) == 5
+    ]  # refs/exps/<2 digits>/<38 digits>/<name>
     if not made:
-        raise UserError(f"{way}: the experiment failed: {' / '.join(call('dvc', 'queue', 'status').splitlines()[:2])}")
+        raise UserError(
+            f"{way}: the experiment failed: {' / '.join(call('dvc', 'queue', 'status').splitlines()[:2])}"
+        )
     return call("git", "show", f"{made[0]}:dvc.lock")
 
 

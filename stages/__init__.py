@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferlab import params
+from ferlab import params, recipes
 from ferlab.files import UserError
 
 
@@ -41,13 +41,34 @@ def place(arguments=None):
     given = parser.parse_args(arguments)
     if not given.recipes and not given.recipe:
         data, models, reports = Path("data"), Path("models"), Path("reports")
-        return Place("", params.raw, params.load(), data / "raw", data / "audit.csv", reports / "eda", data / "balanced",
-                     reports / "balance", models / "model.keras", models / "history.csv", reports)
-    recipe, seed, runs = given.recipe or "", given.seed, params.RECIPES / "runs"
-    key = params.key(recipe, seed)
-    return Place(key, lambda: params.raw_recipe(recipe, seed), params.load_recipe(recipe, seed), runs / "raw",
-                 runs / "audit.csv", runs / "eda", runs / "balanced" / recipe, runs / "balance" / recipe,
-                 runs / key / "model.keras", runs / key / "history.csv", runs / key)
+        return Place(
+            "",
+            params.raw,
+            params.load(),
+            data / "raw",
+            data / "audit.csv",
+            reports / "eda",
+            data / "balanced",
+            reports / "balance",
+            models / "model.keras",
+            models / "history.csv",
+            reports,
+        )
+    recipe, seed, runs = given.recipe or "", given.seed, recipes.RECIPES / "runs"
+    key = recipes.key(recipe, seed)
+    return Place(
+        key,
+        lambda: recipes.raw_recipe(recipe, seed),
+        recipes.load_recipe(recipe, seed),
+        runs / "raw",
+        runs / "audit.csv",
+        runs / "eda",
+        runs / "balanced" / recipe,
+        runs / "balance" / recipe,
+        runs / key / "model.keras",
+        runs / key / "history.csv",
+        runs / key,
+    )
 
 
 def run(main):
@@ -62,6 +83,15 @@ def run(main):
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+            errno.EACCES,
+            errno.EROFS,
+            errno.EPERM,
+        ):
             raise
-        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror.lower()}; make room or allow writing, then run again")
+        sys.exit(
+            f"error: {error.filename or 'a file'}: {error.strerror.lower()}; make room or allow writing, then run again"
+        )

@@ -1,8 +1,9 @@
 """balance: data/raw and data/audit.csv -> data/balanced and reports/balance."""
 
-from ferlab import audit, balance, figures
-from ferlab.dataset import Dataset
+from ferlab.data import audit, balance
+from ferlab.data.dataset import Dataset
 from ferlab.files import replacing, write_csv
+from ferlab.reporting import figures
 from stages import run
 
 
@@ -17,7 +18,9 @@ def main(here):
         write_csv(folder / "counts.csv", table)
         figures.balance_counts(table, folder / "counts.png")
     train = table[table["split"] == "train"]
-    print(f"strategy {settings.strategy}: {train['before'].sum()} training images before, {train['after'].sum()} after")
+    print(
+        f"strategy {settings.strategy}: {train['before'].sum()} training images before, {train['after'].sum()} after"
+    )
 
 
 if __name__ == "__main__":

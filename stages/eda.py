@@ -1,8 +1,10 @@
 """eda: data/raw -> data/audit.csv and reports/eda."""
 
-from ferlab import agreement, audit, figures
-from ferlab.dataset import Dataset
+from ferlab.data import audit
+from ferlab.data.dataset import Dataset
+from ferlab.evaluation import agreement
 from ferlab.files import replacing, write_csv, write_json
+from ferlab.reporting import figures
 from stages import run
 
 
@@ -19,9 +21,14 @@ def main(here):
         folder.mkdir()
         write_json(folder / "summary.json", found)
         write_csv(folder / "counts.csv", dataset.counts().rename_axis("label").reset_index())
-        write_csv(folder / "duplicates.csv", table[table["group"] >= 0].sort_values("group", kind="stable"))
+        write_csv(
+            folder / "duplicates.csv",
+            table[table["group"] >= 0].sort_values("group", kind="stable"),
+        )
         write_csv(folder / "pixel_statistics.csv", audit.statistics(table))
-        figures.class_counts(dataset.counts(), folder / "class_counts.png", f"Images per class: {dataset.name}")
+        figures.class_counts(
+            dataset.counts(), folder / "class_counts.png", f"Images per class: {dataset.name}"
+        )
         figures.sample_grid(dataset, folder / "sample_grid.png", settings.grid)
         figures.mean_faces(dataset, folder / "mean_faces.png")
         figures.pixel_statistics(table, folder / "pixel_statistics.png")
@@ -29,15 +36,22 @@ def main(here):
         if known:
             write_csv(folder / "ferplus.csv", people.reset_index())
             write_csv(folder / "agreement.csv", agreement.by_split(table, names, dataset.classes))
-            figures.agreement(agreement.counts(people), folder / "agreement.png",
-                              f"How often do people agree with this label: {dataset.name}")
-    print(f"{found['images']} images, {found['blank']} blank; {found['duplicate_groups']} groups of exact duplicates, "
-          f"{found['groups_across_splits']} across splits, {found['groups_conflicting']} with contradicting labels")
+            figures.agreement(
+                agreement.counts(people),
+                folder / "agreement.png",
+                f"How often do people agree with this label: {dataset.name}",
+            )
+    print(
+        f"{found['images']} images, {found['blank']} blank; {found['duplicate_groups']} groups of exact duplicates, "
+        f"{found['groups_across_splits']} across splits, {found['groups_conflicting']} with contradicting labels"
+    )
     if known:
         all_labels = agreement.counts(people).sum()
         share = 100 * agreement.contradicted(all_labels)
-        print(f"FER+: most of ten people contradict {share:.1f} % of {all_labels['images']:,} labels; "
-              f"no majority names {all_labels['unclear']:,}")
+        print(
+            f"FER+: most of ten people contradict {share:.1f} % of {all_labels['images']:,} labels; "
+            f"no majority names {all_labels['unclear']:,}"
+        )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ import shutil
 
 import pandas as pd
 
-from ferlab import agreement, audit, evaluation, results, tracking
+from ferlab import recipes
+from ferlab.data import audit
+from ferlab.evaluation import agreement, scoring, tables
 from ferlab.files import read_json, write_json
+from ferlab.tracking import provenance, runs
 from stages import run
 
 
@@ -17,26 +20,39 @@ def main(here):
     table = pd.read_csv(here.out / "predictions.csv", dtype={"id": str}, keep_default_na=False)
     about = read_json(here.out / "about.json")
     more = about["more"] | agreement.judged(table, audit.read(here.audit))
-    details = evaluation.details(table, about["dataset"], about["digest"], about["name"], about["parameters"],
-                                 audit.leaked(here.audit), more)
-    folder = results.folder(here.name)
-    write_json(folder / "metrics.json", evaluation.metrics(details, evaluation.loss(table)))
+    details = scoring.details(
+        table,
+        about["dataset"],
+        about["digest"],
+        about["name"],
+        about["parameters"],
+        audit.leaked(here.audit),
+        more,
+    )
+    folder = recipes.result_folder(here.name)
+    write_json(folder / "metrics.json", scoring.metrics(details, scoring.cross_entropy(table)))
     write_json(folder / "details.json", details)
-    results.write_predictions(folder, table)
+    tables.write_packed(folder, table)
     if here.history.exists():
         shutil.copyfile(here.history, folder / "history.csv")
-    noted = tracking.read_run(here.model if here.model.exists() else here.out / "predictions.csv")
+    noted = provenance.read_run(here.model if here.model.exists() else here.out / "predictions.csv")
     if noted:
         write_json(folder / "run.json", noted)
     for split in ("public", "private"):
         if split in details["splits"]:
             row = details["splits"][split]
-            share, low, high = (100 * row[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
-            print(f"{here.name}: {split} {share:.2f} % ({low:.2f} to {high:.2f}) of {row['n']:,} images of {details['dataset']}")
+            share, low, high = (
+                100 * row[name] for name in ("accuracy", "accuracy_low", "accuracy_high")
+            )
+            print(
+                f"{here.name}: {split} {share:.2f} % ({low:.2f} to {high:.2f}) of {row['n']:,} images of {details['dataset']}"
+            )
     try:
-        tracking.project_recipe(here.name)
+        runs.project_recipe(here.name)
     except Exception as error:  # noqa: BLE001 - best effort: the result is on disk
-        print(f"warning: not shown in MLflow ({type(error).__name__}); `python -m ferlab sync` tries again")
+        print(
+            f"warning: not shown in MLflow ({type(error).__name__}); `python -m ferlab sync` tries again"
+        )
 
 
 if __name__ == "__main__":

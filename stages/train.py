@@ -1,52 +1,63 @@
 """train: data/balanced -> models/model.keras, models/history.csv. Section `train`.
 
 The resume state and the run's seconds are no outputs: they stand under .ferlab in the main repository. With FERLAB_RAY the
-training itself happens on a Ray cluster (ferlab/cluster.py); all else stays here.
+training itself happens on a Ray cluster (ferlab/scaling/cluster.py); all else stays here.
 """
 
 import contextlib
 import fcntl
 import functools
-import hashlib
-import importlib.metadata
-import json
 import os
 import sys
-from pathlib import Path
 
-from ferlab import backend, cluster, files, progress, tracking, training
-from ferlab.dataset import Dataset
+from ferlab import files, progress
+from ferlab.data.dataset import Dataset
+from ferlab.scaling import cluster
+from ferlab.tracking import epoch_logger, provenance
+from ferlab.training import backend, batches, fingerprint, loop, model_file, schedule
 from stages import run
 
 
 def main(here):
     settings, dataset = here.settings.train, Dataset.load(here.balanced)
-    training_key = fingerprint(settings, here.balanced)
+    training_key = fingerprint.fingerprint(settings, dataset)
     with lock(here.model.parent / ".lock") as mine, resume_folder(training_key) as folder:
         if not mine:
-            raise files.UserError(f"{here.model}: another training is writing here; wait for it or stop it")
+            raise files.UserError(
+                f"{here.model}: another training is writing here; wait for it or stop it"
+            )
         far = bool(os.environ.get("FERLAB_RAY"))
         if os.environ.get("FERLAB_PROCESSES") and settings.devices < 2:
-            raise files.UserError("FERLAB_PROCESSES: needs train.backend: jax, and train.devices: as many as all processes have")
+            raise files.UserError(
+                "FERLAB_PROCESSES: needs train.backend: jax, and train.devices: as many as all processes have"
+            )
         if not far:
             backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
-        left_out = sum(len(part.faces) - len(training.supervised(part, settings.labels).faces)
-                       for part in (dataset.split("train"), dataset.split(settings.select_on)))
+        left_out = sum(
+            len(part.faces) - len(batches.supervised(part, settings.labels).faces)
+            for part in (dataset.split("train"), dataset.split(settings.select_on))
+        )
         if left_out:
-            print(f"FER+ labels: {left_out} images have no vote for one of the classes and are left out")
+            print(
+                f"FER+ labels: {left_out} images have no vote for one of the classes and are left out"
+            )
         checkpoint = folder / "checkpoint.npz"
         if checkpoint.exists():
             print("resuming an interrupted training")
         elif not far and settings.precision == "float32" and backend.fast_bfloat16():
             print("this processor has bfloat16: train.precision=bfloat16 is 1.5 to 2 times faster")
-        live = tracking.Live(here.values(), dataset.name, training_key, folder / "live.json", here.name)
-        costs = [training.side_of(settings, epoch) ** 2 for epoch in range(settings.epochs)]
+        live = epoch_logger.EpochLogger(
+            here.values(), dataset.name, training_key, folder / "live.json", here.name
+        )
+        costs = [schedule.side_of(settings, epoch) ** 2 for epoch in range(settings.epochs)]
         shown = progress.Progress(settings.epochs, settings.select_on, costs)
         parent = os.getppid()
 
         def watch():
             if "DVC_STAGE" in os.environ and os.getppid() != parent:
-                raise files.UserError("dvc has ended, so this training stops; the finished epochs are kept: run dvc again")
+                raise files.UserError(
+                    "dvc has ended, so this training stops; the finished epochs are kept: run dvc again"
+                )
 
         def step(*position):
             watch()
@@ -57,15 +68,24 @@ def main(here):
             live.epoch(row)
 
         def uneven():
-            print(f"train.batch_size={settings.batch_size} in {settings.precision}: this machine does not repeat such a step to "
-                  "the last bit, so the same training again only comes near; smaller batches may repeat")
+            print(
+                f"train.batch_size={settings.batch_size} in {settings.precision}: this machine does not repeat such a step to "
+                "the last bit, so the same training again only comes near; smaller batches may repeat"
+            )
 
         try:
             if far:
                 done, forget = cluster.fit(dataset, settings, folder, epoch, uneven, watch)
             else:
-                model, history, seconds = training.fit(dataset, settings, checkpoint, step, epoch, uneven)
-                done = {"history": history, "seconds": seconds, "parameters": model.count_params(), "machine": tracking.machine()}
+                model, history, seconds = loop.fit(
+                    dataset, settings, checkpoint, step, epoch, uneven
+                )
+                done = {
+                    "history": history,
+                    "seconds": seconds,
+                    "parameters": model.count_params(),
+                    "machine": provenance.machine(),
+                }
                 forget = functools.partial(checkpoint.unlink, missing_ok=True)
         except KeyboardInterrupt:
             shown.close()
@@ -80,29 +100,14 @@ def main(here):
             with files.replacing(here.model) as part:
                 part.write_bytes(done["model"])
         else:
-            training.save(model, here.model, training.about(dataset, settings))
+            model_file.save(model, here.model, model_file.about(dataset, settings))
         files.write_csv(here.history, done["history"], "%.8g")
         live.close()
         record = live.record(dataset.name, done["parameters"], done["seconds"])
-        tracking.write_run(here.model, record | {"machine": done["machine"]})
+        provenance.write_run(here.model, record | {"machine": done["machine"]})
         # the checkpoint last: killed in between, the next call finds the training finished
         (folder / "live.json").unlink(missing_ok=True)
         forget()
-
-
-def fingerprint(settings, balanced):
-    """What decides the weights: section, data, code, versions. Resume state is found under it, and only under it."""
-    digest = hashlib.sha256(settings.model_dump_json().encode())
-    digest.update(training.data_key(Dataset.load(balanced)).encode())
-    library = Path(training.__file__).parent
-    for name in ("assets/ferplus.csv.gz", "augment.py", "backend.py", "dataset.py", "ferplus.py", "prepare.py", "training.py",
-                 "models/__init__.py", f"models/{settings.model}.py"):
-        digest.update((library / name).read_bytes())
-    versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "opencv-python-headless")}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        versions[settings.backend] = importlib.metadata.version(settings.backend)
-    digest.update(json.dumps(versions).encode())
-    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager

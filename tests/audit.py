@@ -12,8 +12,13 @@ import tomllib
 from pathlib import Path
 
 TOP = Path(__file__).parent.parent
-LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-sweep.txt", "requirements-use.txt",
-         "requirements-scale.txt")
+LOCKS = (
+    "requirements.txt",
+    "requirements-dev.txt",
+    "requirements-sweep.txt",
+    "requirements-use.txt",
+    "requirements-scale.txt",
+)
 
 
 def exceptions(text, today):
@@ -21,7 +26,9 @@ def exceptions(text, today):
     valid, wrong = {}, []
     for entry in tomllib.loads(text).get("exception", []):
         name = entry.get("id", "an exception without id")
-        if set(entry) != {"id", "package", "reason", "until"} or not isinstance(entry["until"], datetime.date):
+        if set(entry) != {"id", "package", "reason", "until"} or not isinstance(
+            entry["until"], datetime.date
+        ):
             wrong.append(f"{name}: needs id, package, reason and until (a date)")
         elif len(entry["reason"].split()) < 4:
             wrong.append(f"{name}: the reason should be a sentence")
@@ -39,9 +46,13 @@ def judge(found, allowed):
     for package in audited:
         for weakness in package.get("vulns", []):
             names = {weakness["id"], *weakness.get("aliases", [])}
-            if not any(allowed[name]["package"] == package["name"] for name in names & set(allowed)):
+            if not any(
+                allowed[name]["package"] == package["name"] for name in names & set(allowed)
+            ):
                 fixed = ", ".join(weakness.get("fix_versions", [])) or "no version yet"
-                lines.append(f"{package['name']} {package['version']}: {weakness['id']} (mended in {fixed})")
+                lines.append(
+                    f"{package['name']} {package['version']}: {weakness['id']} (mended in {fixed})"
+                )
     return lines, len(audited)
 
 
@@ -49,8 +60,21 @@ def main():
     allowed, wrong = exceptions((TOP / "audit-exceptions.toml").read_text(), datetime.date.today())
     total = 0
     for lock in LOCKS:
-        command = [sys.executable, "-m", "pip_audit", "-r", TOP / lock, "--no-deps", "--disable-pip", "--progress-spinner", "off",
-                   "--format", "json", "--timeout", "15"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip_audit",
+            "-r",
+            TOP / lock,
+            "--no-deps",
+            "--disable-pip",
+            "--progress-spinner",
+            "off",
+            "--format",
+            "json",
+            "--timeout",
+            "15",
+        ]
         try:
             # offline, pip-audit stops with a traceback; a mirror without the service makes it skip every package and succeed
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -62,8 +86,11 @@ def main():
         wrong, total = [*wrong, *lines], total + count
     if wrong:
         sys.exit("\n".join(["error: known weaknesses, or exceptions that do not hold:", *wrong]))
-    print(f"{total} packages audited, {len(allowed)} exceptions" if total
-          else "warning: the service that knows weaknesses cannot be reached; nothing was audited")
+    print(
+        f"{total} packages audited, {len(allowed)} exceptions"
+        if total
+        else "warning: the service that knows weaknesses cannot be reached; nothing was audited"
+    )
 
 
 if __name__ == "__main__":

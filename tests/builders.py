@@ -7,23 +7,34 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from ferlab.classes import CLASSES
-from ferlab.dataset import assemble
+from ferlab.data.classes import CLASSES
+from ferlab.data.dataset import assemble
 
 CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-USAGE = {"train": "Training", "public": "PublicTest", "private": "PrivateTest", "validation": "Validation",
-         "test": "Test"}
+USAGE = {
+    "train": "Training",
+    "public": "PublicTest",
+    "private": "PrivateTest",
+    "validation": "Validation",
+    "test": "Test",
+}
 FOLDER = {"train": "train", "public": "test", "private": "test"}
 
 
 def tiny(train=3, splits=("public", "private"), classes=CLASSES, official=True, seed=0):
     """A Dataset: `train` training images and one image in each of `splits` per class, smooth random patches."""
-    rows = [(label, split) for split in ("train", *splits) for label in classes
-            for _ in range(train if split == "train" else 1)]
+    rows = [
+        (label, split)
+        for split in ("train", *splits)
+        for label in classes
+        for _ in range(train if split == "train" else 1)
+    ]
     coarse = np.random.default_rng(seed).integers(0, 256, (len(rows), 6, 6), dtype=np.uint8)
     faces = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    ids = [f"{USAGE[split]}_{row:05}" if official else f"{split}/{label}/{row:05}"
-           for row, (label, split) in enumerate(rows)]
+    ids = [
+        f"{USAGE[split]}_{row:05}" if official else f"{split}/{label}/{row:05}"
+        for row, (label, split) in enumerate(rows)
+    ]
     return assemble("tiny", classes, faces, ids, *zip(*rows, strict=True))
 
 
@@ -37,18 +48,26 @@ def image(face, format="PNG", mode="L", size=None):
 
 def images(data, folders=FOLDER, top="", spell=str):
     """Class folders as {name: bytes}: `folders` names a split's folder (else the split), `spell` writes a class."""
+
     def name(row):
         return f"{top}{folders.get(row.split, row.split)}/{spell(row.label)}/{row.id.rsplit('/', 1)[-1]}.png"
 
-    return {name(row): image(face) for face, row in zip(data.faces, data.table.itertuples(), strict=True)}
+    return {
+        name(row): image(face)
+        for face, row in zip(data.faces, data.table.itertuples(), strict=True)
+    }
 
 
 def csv_text(data, columns=("emotion", "pixels", "Usage")):
     """A FER2013 CSV with the given header; names may bear spaces, as in icml_face_data.csv."""
     lines = [",".join(columns)]
     for face, row in zip(data.faces, data.table.itertuples(), strict=True):
-        cells = {"emotion": CODES.index(row.label), "pixels": " ".join(map(str, face.ravel().tolist())),
-                 "usage": USAGE[row.split], "id": row.id}
+        cells = {
+            "emotion": CODES.index(row.label),
+            "pixels": " ".join(map(str, face.ravel().tolist())),
+            "usage": USAGE[row.split],
+            "id": row.id,
+        }
         lines.append(",".join(str(cells[name.strip().lower()]) for name in columns))
     return "\n".join(lines) + "\n"
 

@@ -15,13 +15,16 @@ import sys
 import time
 from pathlib import Path
 
-from ferlab import files, params, tracking
+from ferlab import files, params
+from ferlab.tracking import dvc_files, provenance
 from tests.builders import images, tiny, zipped
 from tests.repository import SMALL, TOP
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tensorflow", "keras", "mlflow", "sqlalchemy", "pandas", "matplotlib.pyplot", "seaborn"])
+context.set_forkserver_preload(
+    ["tensorflow", "keras", "mlflow", "sqlalchemy", "pandas", "matplotlib.pyplot", "seaborn"]
+)
 
 
 def workspace(folder, **changes):
@@ -54,7 +57,9 @@ class Child:
     def __init__(self, folder, command, prepare=None, **environment):
         self.output = folder.parent / f"{folder.name}.{time.monotonic_ns()}.output"
         self.began = time.monotonic()
-        self.process = context.Process(target=_run, args=(folder, command, prepare, environment, self.output), daemon=True)
+        self.process = context.Process(
+            target=_run, args=(folder, command, prepare, environment, self.output), daemon=True
+        )
         self.process.start()
 
     def kill(self):
@@ -70,7 +75,9 @@ class Child:
     def end(self, seconds=600):
         """(exit code, what it said, seconds it took)."""
         self.process.join(seconds)
-        assert self.process.exitcode is not None, f"still running after {seconds} s: {self.output.read_text()}"
+        assert self.process.exitcode is not None, (
+            f"still running after {seconds} s: {self.output.read_text()}"
+        )
         said = self.output.read_text()
         self.output.unlink()
         return self.process.exitcode, said, time.monotonic() - self.began
@@ -85,9 +92,12 @@ def run(folder, command, prepare=None, **environment):
 
 def pin(folder):
     """Write the part of dvc.lock that says that the result in `folder` is finished, as DVC would."""
-    outs = [{"path": name, "md5": tracking.md5(folder / name)} for name in tracking.RESULT]
+    outs = [{"path": name, "md5": provenance.md5(folder / name)} for name in dvc_files.RESULT]
     used = params.raw(folder / "params.yaml")
-    files.write_json(folder / "dvc.lock", {"stages": {"evaluate": {"params": {"params.yaml": used}, "outs": outs}}})
+    files.write_json(
+        folder / "dvc.lock",
+        {"stages": {"evaluate": {"params": {"params.yaml": used}, "outs": outs}}},
+    )
 
 
 def runs(store):
@@ -96,18 +106,29 @@ def runs(store):
 
     client = mlflow.MlflowClient(tracking_uri=store)
     with contextlib.ExitStack() as stack:
-        if store.startswith("sqlite"):  # as the project itself does: SQLite's first set-up bears one process alone
-            guard = stack.enter_context(open(Path(store.removeprefix("sqlite:///")).parent / ".ferlab/mlflow.lock", "a"))
+        if store.startswith(
+            "sqlite"
+        ):  # as the project itself does: SQLite's first set-up bears one process alone
+            guard = stack.enter_context(
+                open(Path(store.removeprefix("sqlite:///")).parent / ".ferlab/mlflow.lock", "a")
+            )
             fcntl.flock(guard, fcntl.LOCK_EX)
-        found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+        found = client.search_runs(
+            [experiment.experiment_id for experiment in client.search_experiments()]
+        )
         for run in found:
-            run.steps = sorted(metric.step for metric in client.get_metric_history(run.info.run_id, "selection_accuracy"))
+            run.steps = sorted(
+                metric.step
+                for metric in client.get_metric_history(run.info.run_id, "selection_accuracy")
+            )
     return found
 
 
 def _run(folder, command, prepare, environment, output):
     os.chdir(folder)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it for its children, here those of an earlier test
+    os.environ.pop(
+        "MLFLOW_TRACKING_URI", None
+    )  # MLflow sets it for its children, here those of an earlier test
     os.environ.update(environment)
     sys.argv = command.split()  # not those of the tests
     sys.stdout = sys.stderr = open(output, "w", buffering=1)  # noqa: SIM115 - for as long as this process lives
@@ -119,13 +140,11 @@ def _run(folder, command, prepare, environment, output):
     runpy.run_module(module if module == "ferlab" else f"stages.{module}", run_name="__main__")
 
 
-# Faults, to be provoked in a child.
-
 def die_writing(name, times=1):
     """SIGKILL in the midst of the `times`-th writing of the file `name`: half of it is on the disk."""
-    from ferlab import training
+    from ferlab.training import loop
 
-    real, counted = training.replacing, []
+    real, counted = loop.replacing, []
 
     @contextlib.contextmanager
     def dying(path):
@@ -136,7 +155,7 @@ def die_writing(name, times=1):
                 os.truncate(part, part.stat().st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    training.replacing = dying
+    loop.replacing = dying
 
 
 def wait_after_epoch(epoch, until):

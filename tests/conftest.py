@@ -10,7 +10,6 @@ REPOSITORY = Path(__file__).parent.parent
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
     os.environ.pop(name, None)
-
 END = float(os.environ.get("FERLAB_TESTS_END", "inf"))  # seconds since 1970
 
 

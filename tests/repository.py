@@ -11,7 +11,11 @@ from pathlib import Path
 from tests.builders import images, tiny, zipped
 
 TOP = Path(__file__).parent.parent
-SMALL = {"  epochs: 20": "  epochs: 2", "  batch_size: 128": "  batch_size: 8", "  dataset: sample": "  dataset: data.zip"}
+SMALL = {
+    "  epochs: 20": "  epochs: 2",
+    "  batch_size: 128": "  batch_size: 8",
+    "  dataset: sample": "  dataset: data.zip",
+}
 
 
 def wait_for(condition, seconds=300):
@@ -33,7 +37,9 @@ class Repository:
     def __init__(self, path, changes=SMALL):
         """Copies what Git tracks here (as it is in the working tree), changes params.yaml, commits."""
         self.path = path
-        files = subprocess.run(["git", "ls-files"], cwd=TOP, capture_output=True, text=True, check=True).stdout.splitlines()
+        files = subprocess.run(
+            ["git", "ls-files"], cwd=TOP, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
         for name in files:
             if (TOP / name).is_file() and not name.startswith(("tests/", "recipes/results/")):
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,18 +54,35 @@ class Repository:
         (path / ".gitignore").open("a").write("data.zip\n")
         home = path.parent / "home"
         home.mkdir(exist_ok=True)
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "DVC_", "MLFLOW_", "PYTHON"))}
+        clean = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("GIT_", "DVC_", "MLFLOW_", "PYTHON"))
+        }
         self.environment = clean | {
-            "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true",
-            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_COMMITTER_NAME": "t",
-            "GIT_COMMITTER_EMAIL": "t@example.org", "DVC_NO_ANALYTICS": "1"}
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "GIT_AUTHOR_NAME": "t",
+            "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "t",
+            "GIT_COMMITTER_EMAIL": "t@example.org",
+            "DVC_NO_ANALYTICS": "1",
+        }
         self("git init -q -b main")
         self("git add -A")
         self("git commit -qm start")
 
     def run(self, command, **more):
-        return subprocess.run(command, shell=True, cwd=self.path, env=self.environment | more, capture_output=True, text=True,
-                              timeout=1200)
+        return subprocess.run(
+            command,
+            shell=True,
+            cwd=self.path,
+            env=self.environment | more,
+            capture_output=True,
+            text=True,
+            timeout=1200,
+        )
 
     def __call__(self, command, **more):
         """Standard output and error of a command that must succeed."""
@@ -68,7 +91,9 @@ class Repository:
         return done.stdout + done.stderr
 
     def stages_run(self, output):
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+        return [
+            line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")
+        ]
 
     def client(self):
         import mlflow
@@ -79,4 +104,6 @@ class Repository:
     def runs(self):
         """Every MLflow run of the repository's store, whatever its experiment."""
         client = self.client()
-        return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+        return client.search_runs(
+            [experiment.experiment_id for experiment in client.search_experiments()]
+        )

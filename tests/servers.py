@@ -23,9 +23,19 @@ def free_port():
 
 def programs():
     """Where PostgreSQL's programs lie; Debian keeps them off the path."""
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: float(place.parent.name), reverse=True)
-    return next((place for place in [*places, Path(shutil.which("initdb") or "/nowhere").parent]
-                 if (place / "initdb").exists()), None)
+    places = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"),
+        key=lambda place: float(place.parent.name),
+        reverse=True,
+    )
+    return next(
+        (
+            place
+            for place in [*places, Path(shutil.which("initdb") or "/nowhere").parent]
+            if (place / "initdb").exists()
+        ),
+        None,
+    )
 
 
 @contextlib.contextmanager
@@ -42,13 +52,38 @@ def postgresql():
     port = free_port()
 
     def call(program, *arguments):
-        subprocess.run([place / program, *arguments], cwd=folder, check=True, capture_output=True, **other)
+        subprocess.run(
+            [place / program, *arguments], cwd=folder, check=True, capture_output=True, **other
+        )
 
     try:
-        call("initdb", "-D", folder / "data", "-U", "ferlab", "--auth", "trust", "-E", "UTF8", "--no-sync")
+        call(
+            "initdb",
+            "-D",
+            folder / "data",
+            "-U",
+            "ferlab",
+            "--auth",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        )
         # an empty string: no socket file, whose default folder is another user's
         options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c fsync=off"
-        call("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-t", "300", "-o", options, "start")
+        call(
+            "pg_ctl",
+            "-D",
+            folder / "data",
+            "-l",
+            folder / "log",
+            "-w",
+            "-t",
+            "300",
+            "-o",
+            options,
+            "start",
+        )
         yield f"postgresql+psycopg2://ferlab@127.0.0.1:{port}/postgres"
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):
@@ -66,13 +101,33 @@ class Server:
         self.start()
 
     def start(self):
-        command = [Path(sys.executable).parent / "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
-                   "--workers", "1", "--backend-store-uri", self.database, "--artifacts-destination", self.artifacts]
+        command = [
+            Path(sys.executable).parent / "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            self.database,
+            "--artifacts-destination",
+            self.artifacts,
+        ]
         self.log = open(self.folder / "log", "ab")  # noqa: SIM115 - closed in kill
         # MLflow's jobs are not used here, and would be seven more processes
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self.environment
-        self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=self.log, stderr=self.log,
-                                        start_new_session=True)
+        environment = (
+            os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | self.environment
+        )
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
         try:
             wait_for(lambda: answers(self.port) or self.process.poll() is not None)
             assert self.process.poll() is None, (self.folder / "log").read_text()
@@ -95,12 +150,18 @@ def s3(folder, *buckets):
 
     port = free_port()
     with open(folder / "s3.log", "wb") as log:
-        process = subprocess.Popen([Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)], stdout=log,
-                                   stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         try:
             wait_for(lambda: answers(port))
             for bucket in buckets:
-                urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT"))
+                urllib.request.urlopen(
+                    urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT")
+                )
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGKILL)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ferlab.dataset import assemble
+from ferlab.data.dataset import assemble
 from tests.repository import TOP
 
 
@@ -11,10 +11,16 @@ def make(per_class, seed=0, splits=("train", "public", "private")):
 
     per_class: class name -> how many images in each of `splits`, one number for all or one per split.
     """
-    rows = [(f"{label}/{split.capitalize()}_{number}", label, split)  # no leading zeros: as text, 10 is before 9
-            for label, counts in per_class.items()
-            for split, count in zip(splits, np.broadcast_to(counts, len(splits)), strict=True)
-            for number in range(1, count + 1)]
+    rows = [
+        (
+            f"{label}/{split.capitalize()}_{number}",
+            label,
+            split,
+        )  # no leading zeros: as text, 10 is before 9
+        for label, counts in per_class.items()
+        for split, count in zip(splits, np.broadcast_to(counts, len(splits)), strict=True)
+        for number in range(1, count + 1)
+    ]
     faces = np.random.default_rng(seed).integers(0, 256, (len(rows), 48, 48), dtype=np.uint8)
     ids, labels, places = zip(*rows, strict=True)
     return assemble("synthetic", sorted(per_class), faces, ids, labels, places)
@@ -26,8 +32,11 @@ def trainable(folder, monkeypatch, per_class, epochs, batch_size):
     dataset.faces[dataset.labels == 1] //= 3
     dataset.save(folder / "data/balanced")
     text = (TOP / "params.yaml").read_text()
-    for old, new in (("epochs: 20", f"epochs: {epochs}"), ("batch_size: 128", f"batch_size: {batch_size}"),
-                     ("low_resolution: 0.5", "low_resolution: 0.0")):
+    for old, new in (
+        ("epochs: 20", f"epochs: {epochs}"),
+        ("batch_size: 128", f"batch_size: {batch_size}"),
+        ("low_resolution: 0.5", "low_resolution: 0.0"),
+    ):
         assert old in text
         text = text.replace(old, new)
     (folder / "params.yaml").write_text(text)

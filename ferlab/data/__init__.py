@@ -1,0 +1,1 @@
+"""What a set of faces is: sources, identity, audit, balance, augmentation. Knows nothing of networks."""

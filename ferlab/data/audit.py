@@ -1,0 +1,179 @@
+"""What is wrong with the images: exact and near duplicates, contradicting labels, leaks into train, blanks."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
+
+from ferlab.data.dataset import SIZE
+from ferlab.data.readers.archives import in_threads
+
+BLANK = 2  # pixel standard deviation below which an image shows nothing (FER2013 has 13 such)
+THUMBNAIL = 12
+BLOCK, WIDE = 256, 4  # BLOCK x WIDE * BLOCK images compared at once: 1 MiB, a core's cache
+AXES = 15  # of 144, compared at first
+SLACK = 1e-4  # far more than float32 sums of 16 products err
+
+
+def audit(dataset, near_duplicate):
+    """DataFrame, one row per image in the dataset's order:
+
+    id, split, label, official: as in the dataset's table.
+    mean, std: of the pixels (0 to 255), rounded to 4 places. blank: std < 2.
+    group: number of the exact-duplicate group (equal pixels), -1 where the image is unique.
+    near_group: the same for near duplicates, images linked, directly or through others, by equal pixels or by a
+      correlation of their 12x12 thumbnails of at least `near_duplicate`; blank images belong to none.
+    across_splits: the exact group spans two or more splits. conflicting: it carries more than one label.
+    seen: it holds both a training image and an evaluation image (true for every image of such a group).
+    """
+    faces = dataset.faces
+    mean, std, thumbnails = _measured(faces)
+    blank = std < BLANK
+    same = pd.factorize(np.array([hashlib.sha256(face).digest() for face in faces], dtype=object))[
+        0
+    ]
+    near = np.full(len(faces), -1)
+    near[~blank] = _numbered(_near(thumbnails[~blank], same[~blank], near_duplicate))
+    table = dataset.table[["id", "split", "label", "official"]].assign(
+        mean=mean.round(4), std=std.round(4), blank=blank, group=_numbered(same), near_group=near
+    )
+    groups = table.groupby(same)
+    return table.assign(
+        across_splits=groups["split"].transform("nunique") > 1,
+        conflicting=groups["label"].transform("nunique") > 1,
+        seen=(table["split"] == "train").groupby(same).transform("nunique") > 1,
+    )
+
+
+def read(path):
+    """The audit as it was written to `path` as CSV."""
+    types = {"id": str, "split": str, "label": str, "official": int}
+    return pd.read_csv(path, dtype=types, keep_default_na=False)
+
+
+def leaked(path):
+    """Ids of the private images whose very pixels stand in the training split as well, from the audit at `path`."""
+    table = read(path)
+    return set(table.loc[table["seen"] & (table["split"] == "private"), "id"])
+
+
+def summary(audit, dataset):
+    """Counts for a JSON file. Images seen in train are told per evaluation split."""
+    evaluation = audit[audit["split"] != "train"]
+    seen = evaluation.groupby("split", sort=False)["seen"].sum()
+    grouped = audit[audit["group"] >= 0]
+    return {
+        "dataset": dataset.name,
+        "digest": dataset.digest,
+        "images": len(audit),
+        "source_sizes": dataset.sizes,
+        "identity": dataset.identity,
+        "blank": int(audit["blank"].sum()),
+        "duplicate_groups": grouped["group"].nunique(),
+        "duplicate_images": len(grouped),
+        "groups_across_splits": grouped.loc[grouped["across_splits"], "group"].nunique(),
+        "groups_conflicting": grouped.loc[grouped["conflicting"], "group"].nunique(),
+        "near_duplicate_groups": audit.loc[audit["near_group"] >= 0, "near_group"].nunique(),
+        "near_duplicate_images": int((audit["near_group"] >= 0).sum()),
+        "evaluation_images_seen_in_train": {split: int(n) for split, n in seen.items()},
+    }
+
+
+def statistics(audit):
+    """DataFrame per class and split: n, mean and std of all pixel values, darkest and brightest image's mean."""
+
+    def row(images):
+        mean, power = images["mean"].mean(), (images["std"] ** 2 + images["mean"] ** 2).mean()
+        return pd.Series(
+            {
+                "n": len(images),
+                "mean": mean,
+                "std": max(power - mean**2, 0) ** 0.5,
+                "min_image_mean": images["mean"].min(),
+                "max_image_mean": images["mean"].max(),
+            }
+        )
+
+    table = audit.groupby(["label", "split"])[["mean", "std"]].apply(row).reset_index()
+    return table.astype({"n": int})
+
+
+def _measured(faces):
+    """mean and std of the pixels, float64 (n,), and the thumbnails, all from exact integer sums.
+
+    Thumbnails are of zero mean and length 1, float64 (n, 144): a dot product is a correlation.
+    """
+    n, step = len(faces), SIZE // THUMBNAIL
+    total, power = np.empty(n, np.int64), np.empty(n, np.int64)
+    small = np.empty((n, THUMBNAIL**2))
+    for start in range(0, n, BLOCK):
+        pixels, rows = faces[start : start + BLOCK].astype(np.uint16), slice(start, start + BLOCK)
+        total[rows] = pixels.sum((1, 2), dtype=np.uint32)
+        power[rows] = (pixels * pixels).sum((1, 2), dtype=np.uint32)  # 255 * 255 is a uint16
+        strips = sum(pixels[:, i::step] for i in range(step))
+        small[rows] = sum(strips[:, :, i::step] for i in range(step)).reshape(-1, THUMBNAIL**2)
+    count = SIZE * SIZE
+    small -= small.mean(1, keepdims=True)
+    small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)
+    return total / count, np.sqrt(count * power - total**2) / count, small
+
+
+def _near(thumbnails, same, threshold):
+    """Group number of each image, (n,): the connected components of `equal pixels or correlated`."""
+    n = len(thumbnails)
+    _, first, inverse = np.unique(same, return_index=True, return_inverse=True)
+    pairs = [(np.arange(n), first[inverse])]
+    bounds = _bounds(thumbnails)
+    with threadpool_limits(1, "blas"):  # the threads are here
+        blocks = ((thumbnails, bounds, top, threshold) for top in range(0, n, BLOCK))
+        for found in in_threads(_pairs, blocks):
+            pairs += found
+    one, other = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    return connected_components(
+        coo_array((np.ones(len(one), bool), (one, other)), (n, n)), directed=False
+    )[1]
+
+
+def _bounds(thumbnails):
+    """float32 (n, 16): their dot products are at least the thumbnails'.
+
+    The coordinates along the 15 axes on which thumbnails differ most, and the length of what is
+    left: the dot product of two remainders is at most the product of their lengths.
+    """
+    axes = np.linalg.eigh(thumbnails.T @ thumbnails)[1][:, ::-1][:, :AXES]
+    main = thumbnails @ axes
+    rest = np.sqrt(np.maximum((thumbnails**2).sum(1) - (main**2).sum(1), 0))
+    return np.concatenate([main, rest[:, None]], 1).astype(np.float32)
+
+
+def _pairs(thumbnails, bounds, top, threshold):
+    """[(rows, other rows)] of images correlated by at least `threshold`: a block by all from it on.
+
+    Only what the float32 bound cannot rule out is compared in full, in float64.
+    """
+    found = []
+    block = bounds[top : top + BLOCK]
+    products = np.empty(len(block) * WIDE * BLOCK, np.float32)
+    for left in range(top, len(bounds), WIDE * BLOCK):
+        others = bounds[left : left + WIDE * BLOCK]
+        bound = products[: len(block) * len(others)].reshape(len(block), -1)
+        np.matmul(block, others.T, out=bound)
+        near = np.flatnonzero(bound >= threshold - SLACK)
+        if len(near):
+            rows, columns = (np.unique(ends) for ends in np.divmod(near, len(others)))
+            exact = thumbnails[top + rows] @ thumbnails[left + columns].T
+            one, other = np.nonzero(exact >= threshold)
+            found.append((rows[one] + top, columns[other] + left))
+    return found
+
+
+def _numbered(codes):
+    """Group numbers from 0 in order of appearance, -1 for a group of one, int64 (n,)."""
+    codes = pd.Series(codes)
+    numbers, _ = pd.factorize(
+        codes.where(codes.duplicated(keep=False))
+    )  # what is not in a group is missing, so -1
+    return numbers

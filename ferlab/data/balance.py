@@ -1,0 +1,156 @@
+"""Changing what train sees, so that rare classes count; the pixels of an evaluation image are never touched."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from ferlab.data.augment import apply, parameters
+from ferlab.data.dataset import SPLITS
+from ferlab.files import UserError
+
+
+def balance(dataset, settings, audit):
+    """A new Dataset by `settings` (params.Balance): holdout, then drop_seen, then the strategy.
+
+    audit: one row per image of `dataset` in its order, as ferlab.audit.audit gives it. A validation split that holdout
+    has cut counts as an evaluation split for drop_seen.
+    """
+    dataset = _holdout(replace(dataset, source=dataset.digest, identity={}), settings.holdout)
+    if settings.drop_seen:
+        dataset = _drop_seen(dataset, audit)
+    return STRATEGIES[settings.strategy](dataset.ordered(), settings)
+
+
+def counts_table(before, after):
+    """DataFrame: split, label and the number of images before and after, for every class and split of either."""
+
+    def long(dataset):
+        return dataset.table.groupby(["split", "label"]).size()
+
+    splits = [split for split in SPLITS if split in {*before.table["split"], *after.table["split"]}]
+    labels = sorted({*before.classes, *after.classes})
+    every = pd.MultiIndex.from_product([splits, labels], names=["split", "label"])
+    table = (
+        pd.DataFrame({"before": long(before), "after": long(after)})
+        .reindex(every)
+        .fillna(0)
+        .astype(int)
+    )
+    return table.reset_index()
+
+
+def _holdout(dataset, share):
+    """Cut the first int(share*n) training images of each class, by id as text, into `validation`.
+
+    This is the rule of Keras' directory iterator (`validation_split`), which sorts a class folder's file names.
+    """
+    table = dataset.table
+    if not share:
+        return dataset
+    if (table["split"] == "validation").any():
+        raise UserError(
+            f"balance.holdout = {share}: this dataset has a validation split already; set it to 0.0"
+        )
+    train = table[table["split"] == "train"]  # canonical order: by id as text
+    label = train.groupby("label")
+    cut = train.index[label.cumcount() < (share * label["id"].transform("size")).astype(int)]
+    table = table.copy()
+    table.loc[cut, "split"] = "validation"
+    return replace(dataset, table=table)  # the rows stay where the audit has them
+
+
+def _drop_seen(dataset, audit):
+    """Without the training images whose pixels also stand in another split."""
+    if list(audit["id"]) != list(dataset.table["id"]):
+        raise UserError("data/audit.csv: describes other images than data/raw; run `dvc repro`")
+    group = audit["group"].to_numpy()
+    train = (dataset.table["split"] == "train").to_numpy()
+    return dataset.where(~(train & (group >= 0) & np.isin(group, group[~train])))
+
+
+def _none(dataset, settings):
+    return dataset
+
+
+def _augment(dataset, settings):
+    """Grow the chosen classes to the target: the k-th image from image `id` is `id+k`, drawn from (seed, id, k)."""
+    counts = _training_counts(dataset)
+    present = counts[counts > 0]
+    for name in settings.classes:
+        if name not in present:
+            known = ", ".join(present.index)
+            raise UserError(
+                f"balance.classes: {name} has no training images in this dataset; choose from {known}"
+            )
+    target = {"median": present.median(), "max": present.max()}.get(
+        settings.target, settings.target
+    )
+    train = (dataset.table["split"] == "train").to_numpy()
+    chosen = [np.zeros(0, int)]
+    for name in dict.fromkeys(settings.classes):
+        sources = np.flatnonzero(train & (dataset.table["label"] == name).to_numpy())
+        chosen.append(np.resize(sources, max(int(target) - len(sources), 0)))
+    chosen = np.concatenate(chosen)
+    if not len(chosen):
+        return dataset
+    table = dataset.table.iloc[chosen].reset_index(drop=True)
+    turn = table.groupby("id").cumcount() + 1
+    uniforms = np.concatenate(
+        [parameters((settings.seed, id, k), 1) for id, k in zip(table["id"], turn, strict=True)]
+    )
+    faces = apply(
+        dataset.faces[chosen],
+        uniforms,
+        flip=settings.flip,
+        rotation=settings.rotation,
+        shift=settings.shift,
+        zoom=settings.zoom,
+    )
+    table = table.assign(origin=table["id"], id=table["id"] + "+" + turn.astype(str))
+    return replace(
+        dataset,
+        faces=np.concatenate([dataset.faces, faces]),
+        table=pd.concat([dataset.table, table], ignore_index=True),
+    ).ordered()
+
+
+def _merge(dataset, settings):
+    """Disgust counts as angry in every split: six classes."""
+    if "disgust" not in dataset.classes:
+        raise UserError(
+            "balance.strategy = 'merge': this dataset has no class disgust; choose none"
+        )
+    classes = tuple(sorted({*dataset.classes, "angry"} - {"disgust"}))
+    table = dataset.table.assign(label=dataset.table["label"].replace("disgust", "angry"))
+    return replace(dataset, classes=classes, table=table)
+
+
+def _weights(dataset, settings):
+    """n / (k * n_c), scikit-learn's "balanced": the mean weight of a training image is 1."""
+    counts = _training_counts(dataset)
+    if not counts.all():
+        raise UserError(
+            f"balance.strategy = 'weights': {counts.idxmin()} has no training images; choose none"
+        )
+    weights = counts.sum() / (len(counts) * counts)
+    return replace(dataset, training={"class_weights": weights.tolist()})
+
+
+def _sampler(dataset, settings):
+    return replace(dataset, training={"sampler": "balanced"})
+
+
+STRATEGIES = {
+    "none": _none,
+    "augment": _augment,
+    "merge": _merge,
+    "weights": _weights,
+    "sampler": _sampler,
+}
+
+
+def _training_counts(dataset):
+    """Training images per class, a Series in the order of the classes."""
+    labels = dataset.table.loc[dataset.table["split"] == "train", "label"]
+    return labels.value_counts().reindex(list(dataset.classes), fill_value=0)

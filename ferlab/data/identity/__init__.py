@@ -1,0 +1,1 @@
+"""Which official image a face is, and what was done to it."""

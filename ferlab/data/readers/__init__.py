@@ -1,0 +1,1 @@
+"""From files, archives and addresses to faces and labels."""

@@ -1,0 +1,215 @@
+"""Files from https addresses, kept in .ferlab/downloads; a broken transfer is gone on with."""
+
+import fcntl
+import hashlib
+import os
+import re
+import sys
+import time
+from contextlib import contextmanager
+from urllib.parse import urljoin, urlsplit
+
+from tqdm import tqdm
+
+from ferlab.data.readers.archives import MAX_BYTES
+from ferlab.files import UserError, read_json, root, write_json
+
+TIMEOUT, RETRIES = (15, 60), 2  # seconds to connect and between two pieces; tries after the first
+PIECE = 1 << 16  # bytes; what came in of a last piece is lost where a transfer breaks off
+
+
+class Unreachable(UserError):
+    """The network is at fault, not what the address offers."""
+
+
+def download(url):
+    """The local file of an address.
+
+    Where the server has a name for this version of the file, what came in of a broken transfer
+    stays beside it as `.part`, and the name as `.part.json`: the next try, also of a later process,
+    asks for the rest of that version alone. Raises UserError, Unreachable where the transfer and
+    not the answer is at fault.
+    """
+    import requests
+
+    require_https(url)
+    folder = root() / ".ferlab" / "downloads"
+    path = folder / hashlib.sha256(url.encode()).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        if path.exists():
+            return path
+        print(f"downloading {url}", flush=True)
+        for tries in range(RETRIES + 1):
+            time.sleep(tries)
+            try:
+                transfer(url, path)
+                return path
+            except UserError as error:
+                raise type(error)(f"{url}: {error}") from None
+            except requests.HTTPError as error:
+                failure = UserError(f"{url}: {answered(error.response)}")
+            except requests.RequestException as error:
+                failure = Unreachable(f"{url}: {what_broke(error)}")
+    raise failure from None
+
+
+@contextmanager
+def alone_in(folder):
+    """Wait until no other process downloads into this folder: two would write into one `.part`."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def answered(response):
+    return f"the server answers {response.status_code} {response.reason}"
+
+
+def what_broke(error):
+    import requests
+
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
+        return f"the server is too slow (nothing came for {TIMEOUT[1]} s)"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the transfer broke off"
+    return "no connection" if isinstance(error, requests.ConnectionError) else str(error)
+
+
+def transfer(url, path):
+    """One try: the whole file is at `path`, or an error is raised and `part` is of use."""
+    import requests
+
+    part, note = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
+    have, version = left_of(part, note)
+    asked = {"Accept-Encoding": "identity"}  # or the bytes would be others than those counted here
+    if have:
+        asked |= {"Range": f"bytes={have}-", "If-Range": version}
+    try:
+        with requests.get(
+            url, headers=asked, stream=True, timeout=TIMEOUT, hooks={"response": check_response}
+        ) as answer:
+            code = answer.status_code
+            if code == 416 or code == 206 and not goes_on(answer, have, version):
+                forget(part, note)
+                raise requests.exceptions.ChunkedEncodingError("not the part that was asked for")
+            answer.raise_for_status()
+            if code != 206:
+                have = 0
+                forget(part, note)
+                if version := version_of(answer):
+                    part.touch()  # a note is true of the part from the first byte on
+                    write_json(note, {"version": version})
+            receive(answer, part, have, whole_size(answer))
+    except BaseException:
+        if not note.exists():
+            forget(part, note)
+        raise
+    os.replace(part, path)
+    note.unlink(missing_ok=True)
+
+
+def receive(answer, part, have, total):
+    """Append the answer's bytes to `part`, which has `have`; `total` in all, None where unknown.
+
+    Raises ChunkedEncodingError where it is another number.
+    """
+    import requests
+
+    with (
+        open(part, "ab") as file,
+        tqdm(
+            total=total,
+            initial=have,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        ) as progress,
+    ):
+        for piece in answer.iter_content(PIECE):
+            have += len(piece)
+            if have > min(MAX_BYTES, total or MAX_BYTES):
+                break
+            file.write(piece)
+            progress.update(len(piece))
+    if have > MAX_BYTES:
+        raise UserError(f"larger than {MAX_BYTES >> 30} GiB")
+    if total is not None and have != total:
+        raise requests.exceptions.ChunkedEncodingError(f"{have} of {total} bytes")
+
+
+def left_of(part, note):
+    """(bytes, version) of an earlier try that may be gone on with; (0, "") where there is none."""
+    try:
+        version, have = read_json(note)["version"], part.stat().st_size
+        if have and isinstance(version, str) and version.isascii() and version.isprintable():
+            return have, version
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return 0, ""
+
+
+def forget(part, note):
+    note.unlink(missing_ok=True)  # first: a part without a note is never gone on with
+    part.unlink(missing_ok=True)
+
+
+def version_of(answer):
+    """The strong ETag, or else the date, by which the server knows this version again, or ""."""
+    if is_packed(answer):
+        return ""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+
+
+def is_packed(answer):
+    return answer.headers.get("Content-Encoding", "identity") != "identity"
+
+
+def goes_on(answer, have, version):
+    """True where a 206 is the rest, from byte `have` on, of the version that was asked for."""
+    first, last, total = span(answer)
+    told = version_of(answer)
+    if have == 0 or first != have or last != total - 1 or is_packed(answer):
+        return False
+    # a 206 may leave out the date where it tells the tag, and the other way round
+    return told == version or not told or told.startswith('"') != version.startswith('"')
+
+
+def span(answer):
+    """(first byte, last byte, size of the whole) that a 206 tells, (-1, -1, -1) otherwise."""
+    told = answer.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", told, re.ASCII)
+    return tuple(map(int, found.groups())) if found else (-1, -1, -1)
+
+
+def whole_size(answer):
+    """Bytes of the whole file, None where the server does not tell."""
+    if answer.status_code == 206:
+        return span(answer)[2]
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and not is_packed(answer) else None
+
+
+def require_https(url):
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{url}: {error}") from None
+    local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme != "https" and not local:
+        raise UserError(f"{url}: only https addresses are read")
+
+
+def check_response(response, **_):
+    """Called for every answer, redirects too, before more is fetched; its UserErrors are final."""
+    if response.is_redirect:
+        require_https(urljoin(response.url, response.headers["location"]))
+    elif response.status_code in (401, 403, 404, 410):
+        raise UserError(answered(response))
+    elif (whole_size(response) or 0) > MAX_BYTES:
+        raise UserError(f"larger than {MAX_BYTES >> 30} GiB")

@@ -1,0 +1,105 @@
+"""From the bytes of an image file to a face: training data, photos, the page and the server all come through here."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ferlab.data.dataset import SIZE
+from ferlab.data.readers.archives import refuse_stand_in
+from ferlab.files import UserError
+
+NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+GRAY = 8  # levels by which the channels of a gray picture differ at most on average, after a lossy format
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 1024  # pixels: of a face in larger ones, every n-th row and column is enough
+# How a JPEG's frame header goes on: its length, 8 bit, height, width, one component.
+GRAY_48 = bytes((0, 11, 8, 0, SIZE, 0, SIZE, 1))
+
+
+def small_gray(content):
+    """uint8 (48, 48), or None: a short cut for a whole gray JPEG of that very size without EXIF.
+
+    Pillow's decoder gives the same pixels as by way of `decode` and `face`, but most of their time
+    goes into what is around it.
+    """
+    at, frame = 2, b""
+    if content[:2] != b"\xff\xd8":
+        return None
+    while (marker := content[at : at + 2]) in (b"\xff\xe0", b"\xff\xdb", b"\xff\xc4", b"\xff\xc0"):
+        if marker == b"\xff\xc0":
+            frame = content[at + 2 : at + 10]
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    if marker != b"\xff\xda" or frame != GRAY_48:
+        return None
+    try:
+        pixels = Image.frombytes("L", (SIZE, SIZE), content, "jpeg", "L", "").tobytes()
+    except Exception:  # `decode` says what is wrong
+        return None
+    return np.frombuffer(pixels, np.uint8).reshape(SIZE, SIZE)
+
+
+def decode(content, place):
+    """A Pillow image of mode L or RGB: upright, opaque (on white), 8 bit; of an animation the first frame.
+
+    Raises UserError in the name of `place` where the bytes are no whole image, or one of more than MAX_PIXELS.
+    """
+    refuse_stand_in(content[:64], place)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns of what is refused here, and of what does not matter
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height <= MAX_PIXELS:
+                return _plain(image)
+        shown = f"{image.width}x{image.height}"
+    except Image.DecompressionBombError:
+        shown = "far too many"
+    except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
+        raise UserError(f"{place}: {reason}; replace or remove it") from None
+    raise UserError(f"{place}: {shown} pixels, at most {MAX_PIXELS} in all are read")
+
+
+def _plain(image):
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if (
+        image.mode.startswith("I") and np.asarray(image).max(initial=0) > 255
+    ):  # 16 bit: convert("L") would clip instead of scale
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return (
+        image
+        if image.mode in ("L", "RGB")
+        else image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
+    )
+
+
+def has_colours(image):
+    """Whether a Pillow image of mode RGB or L shows more than gray."""
+    if image.mode != "RGB":
+        return False
+    return bool(np.ptp(np.asarray(image).astype(np.int16), axis=2).mean() > GRAY)
+
+
+def face(image):
+    """uint8 (48, 48): a whole Pillow image as a face. Pillow averages over the area of what it shrinks."""
+    image = image.convert("L")
+    if image.size != (SIZE, SIZE):
+        image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def cut(image, box):
+    """uint8 (48, 48): the square (x, y, side) of an array uint8 (H, W) or (H, W, 3); beyond the edge, the edge goes on."""
+    x, y, side = (int(value) for value in box)
+    step = max(1, side // MAX_SIDE)  # a long, thin picture would be a huge square
+    rows = np.arange(y, y + side, step).clip(0, len(image) - 1)
+    columns = np.arange(x, x + side, step).clip(0, image.shape[1] - 1)
+    return face(Image.fromarray(image[rows[:, None], columns]))

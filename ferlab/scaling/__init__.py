@@ -1,0 +1,1 @@
+"""Many trainings: sweeps, recipes side by side, clusters."""

@@ -1,0 +1,1 @@
+"""A trained network in use: photos, clips, a page, a server, exports, the model that ships."""

@@ -1,0 +1,1 @@
+"""Runs in MLflow, provenance, and what DVC keeps. Projects files; decides no number."""

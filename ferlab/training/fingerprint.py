@@ -1,0 +1,53 @@
+"""What decides the weights of a training, as one hash."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def data_key(dataset):
+    """sha256 of all that a training takes from a dataset, the order of its rows included (which `Dataset.digest` does not count):
+    with the same parameters and code, equal keys give equal weights."""
+    key = hashlib.sha256(np.ascontiguousarray(dataset.faces))
+    key.update(dataset.table.to_csv(index=False).encode())
+    key.update(json.dumps([dataset.classes, dataset.training]).encode())
+    return key.hexdigest()
+
+
+CODE = (  # what decides a training's bits, relative to ferlab/; beside the network's own file
+    "assets/ferplus.csv.gz",
+    "data/augment.py",
+    "data/classes.py",
+    "data/dataset.py",
+    "data/ferplus.py",
+    "data/prepare.py",
+    "models/__init__.py",
+    "training/backend.py",
+    "training/batches.py",
+    "training/checkpoint.py",
+    "training/loop.py",
+    "training/model_file.py",
+    "training/optimizers.py",
+    "training/schedule.py",
+)
+
+
+def fingerprint(settings, dataset):
+    """What decides the weights: the train section, data, code, versions. Resume state is found under it, and only under it."""
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    digest.update(data_key(dataset).encode())
+    library = Path(__file__).parents[1]
+    for name in (*CODE, f"models/{settings.model}.py"):
+        digest.update((library / name).read_bytes())
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("keras", "numpy", "opencv-python-headless")
+    }
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        versions[settings.backend] = importlib.metadata.version(settings.backend)
+    digest.update(json.dumps(versions).encode())
+    return digest.hexdigest()[:16]

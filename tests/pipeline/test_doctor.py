@@ -1,0 +1,171 @@
+"""The doctor finds each trouble that it knows, and none where there is none."""
+
+import json
+import shutil
+import types
+
+import pytest
+
+from ferlab import doctor
+from ferlab.tracking import store
+from tests.repository import Repository
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    made = Repository(tmp_path_factory.mktemp("doctor") / "repository")
+    made("git config user.name t && git config user.email t@example.org")
+    return made
+
+
+def troubles(repository, **more):
+    done = repository.run("python -m ferlab doctor", **more)
+    found = [line[2:] for line in done.stdout.splitlines() if line.startswith("! ")]
+    assert done.returncode == bool(found), done.stdout + done.stderr
+    assert "cpu " in done.stdout
+    return " | ".join(found)
+
+
+def troubles_with(repository, file, old, new):
+    """The troubles while `old` is `new` in a file."""
+    path = repository.path / file
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new))
+    try:
+        return troubles(repository)
+    finally:
+        path.write_text(before)
+
+
+def test_a_healthy_repository_has_no_trouble(repository):
+    assert troubles(repository) == ""
+
+
+def test_changed_and_wrong_parameters_are_found(repository):
+    found = troubles_with(repository, "params.yaml", "  epochs: 2", "  epoch: 2")
+    assert "unknown key train.epoch" in found
+
+
+def test_a_detached_head_is_found(repository):
+    repository("git checkout -q --detach")
+    assert "HEAD is detached" in troubles(repository)
+    repository("git checkout -q main")
+
+
+def test_a_lock_of_a_dead_process_is_found(repository):
+    for folder in (".dvc/tmp", "recipes/.dvc/tmp"):
+        lock = repository.path / folder / "rwlock"
+        lock.parent.mkdir(exist_ok=True, parents=True)
+        lock.write_text(json.dumps({"data/raw": {"write": {"pid": 2**22 + 1, "cmd": "dvc repro"}}}))
+        assert "held by processes that have ended" in troubles(repository)
+        lock.unlink()
+
+
+def test_servers_and_remotes_that_cannot_be_used_are_found(repository):
+    address = "http://127.0.0.1:abc"
+    assert f"MLFLOW_TRACKING_URI={address}: nobody answers" in troubles(
+        repository, MLFLOW_TRACKING_URI=address
+    )
+    remote = "['remote \"group\"']\n    url = s3://data/dvc\n"
+    found = troubles_with(
+        repository, ".dvc/config", "[core]\n", f"{remote}[core]\n    remote = group\n"
+    )
+    assert "DVC's remote group (s3://data/dvc): no credentials" in found
+    assert "config" in troubles_with(repository, ".dvc/config", "[core]", "[core")
+
+
+def test_an_unfinished_training_and_missing_data_are_found(repository):
+    note = repository.path / ".ferlab/resume/abc/live.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"epoch": 2}))
+    found = troubles_with(repository, "params.yaml", "  epochs: 2", "  epochs: 3")
+    assert "a training stopped after 2 epochs" in found
+    assert "params.yaml differs from the last commit" in found
+    note.unlink()
+    assert "FER2013=/no/where: not found" in troubles(repository, FER2013="/no/where")
+
+
+def test_another_version_than_the_pinned_one_is_found(repository):
+    assert "keras" in troubles_with(repository, "requirements.txt", "\nkeras==", "\nkeras==0.0")
+
+
+def test_a_folder_without_commit_is_found(repository, tmp_path):
+    shutil.copytree(repository.path, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
+    done = repository.run(f"cd {tmp_path}/copy && python -m ferlab doctor")
+    assert "no Git repository with a commit" in done.stdout
+
+
+def test_a_missing_git_identity_is_found(repository):
+    repository("git config --unset user.email")
+    assert "DVC's experiments need them" in troubles(repository)
+    repository("git config user.email t@example.org")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder with a pipeline of one output and its lock, and a cache in which something lies."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    stage = {"cmd": "x", "outs": ["a.csv", {"b.csv": {"cache": True}}]}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"make": stage}}))
+    outs = [{"path": name, "md5": number * 32} for name, number in (("a.csv", "1"), ("b.csv", "2"))]
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"make": {"outs": outs}}}))
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".dvc/cache/files/md5/11").mkdir(parents=True)
+    (tmp_path / ".dvc/cache/files/md5/11" / ("1" * 30)).write_text("x")
+    return tmp_path
+
+
+def test_a_missing_output_is_found_with_the_command_that_brings_it(here):
+    assert list(doctor.missing()) == []
+    for name in ("a.csv", "b.csv"):
+        (here / name).unlink()
+    assert list(doctor.missing()) == [
+        ("a.csv is missing, though dvc.lock names it", "dvc checkout"),
+        ("b.csv is missing, though dvc.lock names it", "dvc repro makes it again"),
+    ]
+    shutil.rmtree(here / ".dvc")  # a fresh clone: nothing was ever made here
+    assert list(doctor.missing()) == []
+
+
+def test_a_lock_of_an_older_pipeline_is_found(here):
+    assert list(doctor.old_lock()) == []
+    (here / "dvc.yaml").write_text((here / "dvc.yaml").read_text().replace("a.csv", "c.csv"))
+    assert "(it names a.csv)" in next(doctor.old_lock())[0]
+    (here / "dvc.lock").write_text("<<<<<<< HEAD")
+    assert list(doctor.old_lock()) == list(doctor.missing()) == []
+
+
+def test_a_full_disk_is_found(here, monkeypatch):
+    assert list(doctor.disk()) == [] or shutil.disk_usage(here).free < doctor.FREE_GIB * 2**30
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**30))
+    assert "1.0 GiB free" in next(doctor.disk())[0]
+
+
+def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(here, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv(
+        "MLFLOW_TRACKING_URI", ""
+    )  # MLflow sets it in this process; gone after the test
+    assert list(doctor.dead_runs()) == []
+    with store.store() as client:
+        experiment = client.create_experiment("x")
+        client.create_run(experiment, run_name="lives", tags=store.process())
+        client.create_run(
+            experiment, run_name="died", tags=store.process() | {"ferlab.started": "1.0"}
+        )
+    assert [what for what, _ in doctor.dead_runs()] == [
+        "MLflow shows 1 runs as running whose processes have ended (died)"
+    ]
+    with store.store() as client:
+        store.mark_dead_runs(client)
+        runs = client.search_runs([experiment])
+    assert {run.info.run_name: run.info.status for run in runs} == {
+        "lives": "RUNNING",
+        "died": "KILLED",
+    }
+    assert list(doctor.dead_runs()) == []
+    (here / "mlflow.db").write_bytes(b"no database" * 1000)
+    assert "file is not a database" in next(doctor.dead_runs())[0]

@@ -1,0 +1,58 @@
+"""MLflow's own races, as several writers meet them (test_servers.py has the writers)."""
+
+import socket
+
+import pytest
+
+from ferlab.files import UserError
+from ferlab.tracking import runs, store, sync
+
+
+def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_again(
+    tmp_path, monkeypatch
+):
+    import mlflow
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    enter, calls = mlflow.log_input, []
+
+    def lose_the_race_once(*arguments, **named):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise mlflow.MlflowException("duplicate key value violates unique constraint")
+        return enter(*arguments, **named)
+
+    with store.store() as client:
+        run = client.create_run(client.create_experiment("x", tmp_path.as_uri()))
+        monkeypatch.setattr(mlflow, "log_input", lose_the_race_once)
+        runs._log_files(run.info.run_id, [], {"dataset": "faces", "digest": "0" * 32}, None)
+        (used,) = client.get_run(run.info.run_id).inputs.dataset_inputs
+    assert used.dataset.name == "faces" and len(calls) == 2
+
+
+def test_sync_says_in_a_line_that_the_server_is_down(tmp_path, monkeypatch):
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as taken:  # a port that nobody listens on, once it is closed
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(UserError, match="MLflow does not answer .*ferlab doctor") as caught:
+        sync.sync()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_that_cannot_be_shown_does_not_hide_the_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr("ferlab.recipes.with_result", lambda: ["good", "bad", "better"])
+
+    def show(key):
+        if key == "bad":
+            raise OSError("gone")
+
+    monkeypatch.setattr(runs, "project_recipe", show)
+    said = []
+    assert sync.sync(said.append) == 2
+    assert said == ["bad: not shown in MLflow (gone)"]

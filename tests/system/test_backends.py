@@ -1,0 +1,180 @@
+"""The same network, weights and batch on TensorFlow and on JAX: the same loss, before and after one step of training."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ferlab import params
+from ferlab.files import UserError
+from ferlab.training import backend
+from tests.repository import TOP
+from tests.servers import free_port
+from tests.synthetic import make
+
+# Two losses of one batch: with the given weights, and after the step that the first one caused.
+# Three epochs whose last batch is short; with a checkpoint, killed after the second and trained on.
+SPREAD = """
+import hashlib, json, sys
+from pathlib import Path
+from ferlab import params
+from ferlab.training import backend, loop, model_file
+from tests.synthetic import make
+changes = {"backend": "jax", "devices": int(sys.argv[1]), "batch_size": 8, "epochs": 3, "low_resolution": 0.0}
+settings = params.load().train.model_copy(update=changes)
+dataset, checkpoint = make({"angry": (9, 4, 4), "happy": (26, 10, 10)}), Path(sys.argv[2])
+dataset.faces[dataset.labels == 1] //= 3
+def fit(on_epoch=None):
+    backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
+    return loop.fit(dataset, settings, checkpoint, on_epoch=on_epoch)
+class Killed(Exception): pass
+def die(row, seconds):
+    if row["epoch"] == 2: raise Killed
+if sys.argv[3:]:
+    try: fit(die)
+    except Killed: pass
+model, history, _ = fit()
+model_file.save(model, checkpoint.with_suffix(".keras"))
+md5 = hashlib.md5(checkpoint.with_suffix(".keras").read_bytes()).hexdigest()
+print(json.dumps([md5, history["running_loss"].tolist(), history["selection_loss"].tolist()]))
+"""
+STEP = """
+import json, sys
+from pathlib import Path
+import numpy as np
+name, optimizer, folder, weights = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
+from ferlab import models, params
+from ferlab.training import backend, loop
+settings = params.load().train.model_copy(update={"optimizer": optimizer, "backend": folder})
+keras = backend.start(settings.backend)
+network = models.build(name, 7, 0.0)
+if weights.exists():
+    with np.load(weights) as file:
+        network.set_weights([file[str(i)] for i in range(len(file.files))])
+else:
+    np.savez(weights, **{str(i): value for i, value in enumerate(network.get_weights())})
+judge = keras.Model(network.input, network.get_layer("logits").output)
+learner, chosen = loop._compiled(keras, judge, settings, 48)
+chosen.learning_rate = 0.001
+random = np.random.default_rng(0)
+faces, targets = random.integers(0, 256, (8, 48, 48, 1), dtype=np.uint8), np.eye(7, dtype=np.float32)[random.integers(0, 7, 8)]
+print(json.dumps([float(learner.train_on_batch(faces, targets, sample_weight=np.ones(8, np.float32))[0]) for _ in range(2)]))
+"""
+
+
+def spread(devices, checkpoint, *killed):
+    two = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    return subprocess.run(
+        [sys.executable, "-c", SPREAD, str(devices), checkpoint, *killed],
+        cwd=TOP,
+        env=two,
+        text=True,
+        capture_output=True,
+    )
+
+
+def together(folder, *killed):
+    """What two processes with a device each print, which train together; the second one's checkpoint lies elsewhere."""
+    port, processes = free_port(), []
+    for index in range(2):
+        environment = os.environ | {"FERLAB_PROCESSES": f"127.0.0.1:{port},2,{index}"}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", SPREAD, "2", str(folder / f"{index}.npz"), *killed],
+                cwd=TOP,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
+    told = [process.communicate(timeout=900) for process in processes]
+    assert all(not process.returncode for process in processes), (
+        told[0][1][-2000:] + told[1][1][-2000:]
+    )
+    return [json.loads(out.splitlines()[-1]) for out, _ in told]
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_and_resume_to_the_same_bytes(tmp_path):
+    found = {}
+    for name, devices, killed in (("one", 1, []), ("two", 2, []), ("killed", 2, ["killed"])):
+        done = spread(devices, str(tmp_path / f"{name}.npz"), *killed)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+    for losses in (1, 2):
+        assert found["two"][losses] == pytest.approx(found["one"][losses], abs=1e-5)
+    assert found["killed"] == found["two"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_resume_to_the_same_bytes(tmp_path):
+    done = spread(1, str(tmp_path / "one.npz"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, (first, second) = json.loads(done.stdout.splitlines()[-1]), together(tmp_path)
+    assert first == second
+    for losses in (1, 2):
+        assert first[losses] == pytest.approx(one[losses], abs=1e-5)
+    for index in range(2):
+        (tmp_path / f"{index}.npz").unlink()
+    assert together(tmp_path, "killed") == [first, first]
+
+
+def test_processes_that_are_not_told_rightly_are_one_line(monkeypatch):
+    for wrong in ("here", "127.0.0.1:1,2", "127.0.0.1:1,2,2", "127.0.0.1:1,two,0"):
+        monkeypatch.setenv("FERLAB_PROCESSES", wrong)
+        with pytest.raises(UserError, match="must be <host>:<port>,<processes>,<this one, from 0>"):
+            backend._join()
+
+
+def test_processes_with_one_device_are_refused(tmp_path):
+    make({"angry": 2, "happy": 2}).save(tmp_path / "data/balanced")
+    for name in ("params.yaml", "ferlab", "stages"):
+        (tmp_path / name).symlink_to(TOP / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"FERLAB_PROCESSES": "127.0.0.1:1,2,0"},
+    )
+    assert done.returncode == 1 and done.stderr.startswith(
+        "error: FERLAB_PROCESSES: needs train.backend: jax"
+    )
+
+
+def test_devices_that_are_not_there_are_one_line(tmp_path):
+    assert (
+        "train.devices = 3: JAX sees 2 (cpu:0, cpu:1); set train.devices no higher"
+        in spread(3, str(tmp_path / "x")).stderr
+    )
+    with pytest.raises(
+        UserError, match="train.devices = 2: only JAX spreads a batch; set train.backend: jax"
+    ):
+        backend.start("tensorflow", devices=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("small", "muon"),
+        pytest.param("small", "adamw", marks=pytest.mark.slow),
+        pytest.param("silva_2025", "adam", marks=pytest.mark.slow),
+    ],
+)
+def test_a_step_on_jax_is_a_step_on_tensorflow(tmp_path, name, optimizer):
+    assert name in params.models()
+    losses = {}
+    for other in ("tensorflow", "jax"):
+        done = subprocess.run(
+            [sys.executable, "-c", STEP, name, optimizer, other, str(tmp_path / "weights.npz")],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        losses[other] = json.loads(done.stdout.splitlines()[-1])
+    assert losses["jax"] == pytest.approx(losses["tensorflow"], abs=1e-4)
+    assert losses["jax"][1] != losses["jax"][0]

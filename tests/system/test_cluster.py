@@ -1,0 +1,355 @@
+"""Trainings on a real Ray cluster of two nodes on this machine: killed workers and nodes cost nothing that was finished."""
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ferlab import params
+from ferlab.data.dataset import Dataset
+from ferlab.files import UserError
+from ferlab.scaling import cluster as clusters
+from ferlab.scaling import sweep
+from tests import servers
+from tests.repository import Repository, wait_for
+from tests.synthetic import trainable
+
+pytestmark = pytest.mark.slow
+SWEEP = """
+name: NAME
+trials: 2
+seed: 0
+ranges:
+  train.learning_rate: {from: 0.0001, to: 0.02, log: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """(Ray's test cluster with a head of one core, a second node of one core)."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False},
+    )
+    second = made.add_node(num_cpus=1, object_store_memory=10**8)
+    yield made, second
+    made.shutdown()
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A bench whose trials last four epochs of a second or more each."""
+    return trainable(
+        tmp_path,
+        monkeypatch,
+        {"angry": (400, 4, 4), "happy": (400, 10, 10)},
+        epochs=4,
+        batch_size=32,
+    )
+
+
+def named(bench, name):
+    path = bench / f"{name}.yaml"
+    path.write_text(SWEEP.replace("NAME", name))
+    return path
+
+
+def found(study):
+    """{parameters: hash of the model} of the trials that were finished."""
+    return {
+        tuple(trial.params.values()): trial.user_attrs["model"]
+        for trial in study.trials
+        if "model" in trial.user_attrs
+    }
+
+
+def workers():
+    """Process ids of Ray's workers that are training."""
+    import psutil
+
+    told = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith("ray::_train"):
+                told.append(process.pid)
+    return told
+
+
+def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, bench, monkeypatch):
+    made, second = nodes
+    seen, connections, plan = [], [], []
+
+    class Seen(clusters.Cluster):
+        """Does what `plan` says once an epoch of each training was told; looks where the faces lie when a training ends."""
+
+        def share(self, dataset):
+            self.shared = super().share(dataset)
+            return self.shared
+
+        def news(self, wait=0.1):
+            import ray
+
+            told = super().news(wait)
+            seen.extend((name, what[0]["epoch"]) for name, kind, what in told if kind == "epoch")
+            if any(kind == "done" for _, kind, _ in told):
+                places = ray.experimental.get_object_locations([self.shared])[self.shared][
+                    "node_ids"
+                ]
+                connections.append(places)
+            if plan and len({name for name, _ in seen}) == 2:
+                plan.pop(0)()
+            return told
+
+    def connect(folder):
+        return Seen(made.address, folder=folder, nodes=2)
+
+    calm = sweep.sweep(named(bench, "calm"), report=lambda line: None, cluster=connect)
+    wanted = found(calm)
+    assert len(wanted) == 2 == len(set(wanted.values()))
+    assert len(seen) == 8 and len(set(seen)) == 8
+    assert (
+        all(len(places) == len(set(places)) <= 2 for places in connections)
+        and len(connections[-1]) == 2
+    )
+
+    seen.clear()
+    plan += [
+        lambda: os.kill(workers()[0], signal.SIGKILL),
+        lambda: made.remove_node(second, allow_graceful=False),
+    ]
+    said = []
+    struck = sweep.sweep(named(bench, "struck"), report=said.append, cluster=connect)
+    made.add_node(num_cpus=1, object_store_memory=10**8)
+    assert not plan
+    assert found(struck) == wanted
+    assert len(seen) == 8 and len(set(seen)) == 8, "an epoch was told twice or never"
+    assert said[-1].startswith("best: ")
+
+    # the driver: Ctrl-C, then the same command
+    path = named(bench, "driver")
+    command = [
+        sys.executable,
+        "-m",
+        "ferlab",
+        "sweep",
+        path,
+        "--engine",
+        "ray",
+        "--address",
+        made.address,
+    ]
+    folder = bench / ".ferlab/sweeps/driver"
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: list(folder.glob("*.npz")) or driver.poll() is not None)
+    driver.send_signal(signal.SIGINT)
+    told = driver.communicate(timeout=120)[0]
+    assert "the same command goes on from there" in told and driver.returncode == 1, told
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(re.findall(r"^trial \d/2: ", done.stdout, re.M)) == 2 and "best: " in done.stdout
+    import optuna
+
+    storage = f"sqlite:///{folder / 'study.db'}"
+    [name] = optuna.get_all_study_names(storage)
+    again = optuna.load_study(study_name=name, storage=storage)
+    assert found(again) == wanted
+    assert {trial.state.name for trial in again.trials} == {"COMPLETE", "FAIL"}
+    assert not list(folder.glob("*.npz"))
+
+    from ferlab.tracking import store
+
+    with store.store() as client:
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        assert {run.info.status for run in runs} <= {
+            "FINISHED",
+            "KILLED",
+        }  # killed: of the driver, where it had told an epoch
+        runs = [run for run in runs if run.info.status == "FINISHED"]
+        assert len(runs) == 6
+        assert all(
+            len(client.get_metric_history(run.info.run_id, "selection_accuracy")) == 4
+            for run in runs
+        )
+
+
+def test_a_training_has_no_more_threads_than_it_was_given(nodes, tmp_path):
+    connection = clusters.Cluster(nodes[0].address, folder=tmp_path)
+    try:
+        task = connection.ray.remote(
+            lambda: (os.environ["OMP_NUM_THREADS"], os.environ["TF_NUM_INTRAOP_THREADS"])
+        )
+        assert connection.ray.get(task.remote()) == ("1", "1")
+    finally:
+        connection.close()
+
+
+def test_an_error_of_a_training_is_told_in_one_line_and_the_rest_is_kept(nodes, bench):
+    path = named(bench, "impossible")
+    ranges = "train.learning_rate: {from: 0.0001, to: 0.02, log: true}"
+    path.write_text(path.read_text().replace(ranges, "train.model: [silva_2025]"))
+    text = (bench / "params.yaml").read_text()
+    (bench / "params.yaml").write_text(text.replace("low_resolution: 0.0", "low_resolution: 0.5"))
+    with pytest.raises(
+        UserError, match="the network silva_2025 takes no faces of 32x32; set it to 0"
+    ):
+        sweep.sweep(
+            path,
+            report=lambda line: None,
+            cluster=lambda folder: clusters.Cluster(nodes[0].address, folder=folder),
+        )
+
+
+@pytest.fixture
+def silent():
+    """The port of a server that takes connections and says nothing."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def refused(storage, **arguments):
+    began = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        clusters.Cluster(folder=None, storage=storage, **arguments)
+    assert (
+        time.monotonic() - began < 20
+    )  # twice what is promised: a busy machine starts Python slowly
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_not_there_is_told_within_ten_seconds(nodes, silent, tmp_path, monkeypatch):
+    address = nodes[0].address
+    assert "nobody answers" in refused(address=f"127.0.0.1:{servers.free_port()}", storage=tmp_path)
+    assert "no Ray cluster answers there" in refused(
+        address=f"127.0.0.1:{silent}", storage=tmp_path
+    )
+    for wrong in ("127.0.0.1", "ray://127.0.0.1:10001", "somewhere:http"):
+        assert "must be local, auto or <host>:<port>" in refused(address=wrong, storage=tmp_path)
+    assert "--nodes 7: 2 joined within" in refused(address=address, nodes=7, storage=tmp_path)
+    assert "--threads 4: the largest node has 1 cores" in refused(
+        address=address, threads=4, storage=tmp_path
+    )
+    (tmp_path / "file").write_text("")
+    assert "--storage file://" in refused(address=address, storage=tmp_path / "file/below")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    assert "--storage s3://bucket/x: no answer within" in refused(
+        address=address, storage="s3://bucket/x"
+    )
+
+
+def test_this_machine_alone_a_full_storage_and_a_second_try(bench, monkeypatch):
+    """No address: Ray is started here, beside the other cluster. The first training cannot store its checkpoint."""
+    monkeypatch.setenv(
+        "RAY_AUTH_MODE", ""
+    )  # Ray sets it for this process; here it ends with the test
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    folder = bench / "a folder"
+    (folder / "full.npz.part").mkdir(parents=True)
+    settings = params.load().train.model_copy(update={"epochs": 2})
+    connection, told = clusters.Cluster(threads=os.cpu_count(), folder=folder), []
+    try:
+        shared = connection.share(Dataset.load(bench / "data/balanced"))
+        for name in ("full", "fine"):
+            connection.start(name, shared, settings)
+        while connection.running:
+            told += connection.news()
+            if ("fine", "epoch", 1) in [
+                (name, kind, what and kind == "epoch" and what[0]["epoch"])
+                for name, kind, what in told
+            ]:
+                connection.stop("fine")
+        names = [name for name, kind, _ in told if kind == "epoch"]
+        assert names == sorted(names, key=names.index), (
+            "with room for one, two were trained at a time"
+        )
+        kinds = [(name, kind) for name, kind, _ in told]
+        assert kinds.count(("full", "unsaved")) == 1 and ("full", "done") in kinds
+        assert "could not be resumed" in next(what for _, kind, what in told if kind == "unsaved")
+        if ("fine", "stopped") in kinds:  # it may have been faster
+            assert (folder / "fine.npz").exists()
+        told.clear()
+        connection.start("fine", shared, settings)  # once stopped is not stopped for ever
+        while connection.running:
+            told += connection.news()
+        assert [what[0]["epoch"] for _, kind, what in told if kind == "epoch"] == [1, 2]
+        assert [kind for _, kind, _ in told if kind != "epoch"][-1] == "done"
+    finally:
+        connection.close()
+
+
+def test_checkpoints_lie_in_s3_too(tmp_path, monkeypatch):
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # which knows another address, of the test before
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ferlab")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with servers.s3(tmp_path, "sweeps") as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        there, here = clusters._Checkpoint("s3://sweeps/first", "abc"), tmp_path / "checkpoint.npz"
+        there.get(here)
+        assert not here.exists()
+        for content in (b"one", b"two"):
+            here.write_bytes(content)
+            there.put(here)
+            clusters._Checkpoint("s3://sweeps/first", "abc").get(here)
+            assert here.read_bytes() == content
+        there.remove()
+        here.unlink()
+        there.get(here)
+        assert not here.exists()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_the_bench_is_trained_on_the_cluster_to_the_same_bytes(nodes, tmp_path):
+    repository = Repository(tmp_path / "repository")
+    one = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    repository("dvc repro train", **one)
+    model = repository.path / "models/model.keras"
+    wanted = hashlib.sha256(model.read_bytes()).hexdigest()
+    said = repository(
+        "dvc repro --force --single-item train", FERLAB_RAY=nodes[0].address, FERLAB_THREADS="1"
+    )
+    assert "epoch   2/2" in said
+    assert hashlib.sha256(model.read_bytes()).hexdigest() == wanted
+    assert repository("dvc status train").strip().endswith("Data and pipelines are up to date.")
+    assert not list((repository.path / ".ferlab/resume").glob("*"))
+    broken = repository.run(
+        "dvc repro --force --single-item train", FERLAB_RAY=f"127.0.0.1:{servers.free_port()}"
+    )
+    assert broken.returncode and "nobody answers" in broken.stdout + broken.stderr
+
+
+def test_recipes_are_trained_side_by_side_and_judged(nodes, tmp_path):
+    repository = Repository(tmp_path / "repository")
+    for recipe in ("silva_2025", "speedrun"):
+        path = repository.path / f"recipes/{recipe}.yaml"
+        path.write_text(re.sub(r"epochs: \d+", "epochs: 1", path.read_text()))
+    text = (repository.path / "recipes/params.yaml").read_text()
+    (repository.path / "recipes/params.yaml").write_text(
+        text.replace("dataset: fer2013", "dataset: data.zip")
+    )
+    keys = "silva_2025 speedrun"
+    command = (
+        f"python -m ferlab run-recipes {keys} --engine ray --address {nodes[0].address} --threads 1"
+    )
+    said = repository(command)
+    assert "silva_2025: epoch   1/1" in said and "speedrun: epoch   1/1" in said
+    for key in ("silva_2025", "speedrun"):
+        assert (repository.path / f"recipes/results/{key}/metrics.json").exists()
+        assert repository(f"dvc --cd recipes status -q train@{key} judge@{key}") == ""
+    assert ": epoch" not in repository(command)  # nothing is stale
+    wrong = repository.run("python -m ferlab run-recipes silva --engine ray")
+    assert wrong.returncode == 1 and "no network 'silva'; choose of " in wrong.stderr

@@ -1,0 +1,116 @@
+"""What is explained is computed rightly: attention where it must be, calibration by hand, doubtful labels found again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ferlab import models
+from ferlab.evaluation import attention, calibration, inference, mistakes, tables
+from ferlab.files import UserError
+from ferlab.training import backend
+
+CLASSES = ("angry", "happy")
+
+
+def table(chances, labels, splits="public"):
+    """Predictions of two classes; chances: of happy."""
+    rows = pd.DataFrame(
+        {"id": [f"{i:03}" for i in range(len(labels))], "split": splits, "label": labels}
+    )
+    return tables.make(rows, np.stack([1 - np.asarray(chances), chances], 1), CLASSES)
+
+
+def corner_network():
+    """Says happy (class 1) where the upper left quarter is bright, by one 24x24 average and a fixed dense layer."""
+    import keras
+
+    inputs = keras.Input((48, 48, 1), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.AveragePooling2D(24, name="quarter")(x)
+    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(x))
+    network = keras.Model(inputs, keras.layers.Softmax()(logits))
+    network.get_layer("logits").set_weights(
+        [np.array([[0, 8.0], [0, 0], [0, 0], [0, 0]], np.float32), np.zeros(2, np.float32)]
+    )
+    return network
+
+
+def test_attention_stands_where_the_network_looks():
+    backend.start("tensorflow")
+    network, faces = corner_network(), np.full((2, 48, 48), 255, np.uint8)
+    heat = attention.grad_cam(network, faces, np.array([1, 1]))
+    assert heat.shape == (2, 48, 48) and heat.min() >= 0 and heat.max() == pytest.approx(1)
+    lost = attention.occlusion(
+        lambda batch: inference.predict(network, batch), faces, np.array([1, 1])
+    )
+    assert lost[:, :24, :24].mean() > 10 * abs(lost[:, 30:, 30:]).mean()
+    assert lost[:, 38:, 38:] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["small", "silva_2025", "resnet", "vit"])
+def test_every_kind_of_network_can_be_asked(name):
+    backend.start("tensorflow")
+    network, faces = (
+        models.build(name, 7, 0.2),
+        np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8),
+    )
+    heat = attention.grad_cam(network, faces, np.array([0, 3, 6]))
+    assert heat.shape == (3, 48, 48) and np.isfinite(heat).all()
+    found = attention.feature_maps(network, faces[0], "pools")
+    assert found and all(values.ndim == 3 for values in found.values())
+    with pytest.raises(
+        UserError, match="explain.layers: the network has no layer 'nose' with maps; it has "
+    ):
+        attention.feature_maps(network, faces[0], ["nose"])
+
+
+def test_a_gradient_is_the_slope_of_the_logit():
+    backend.start("tensorflow")
+    network = corner_network()
+    import keras
+
+    rest = keras.Model(attention.last_maps(network), network.get_layer("logits").output)
+    slopes = attention._gradient(keras, rest, np.ones((1, 2, 2, 1), np.float32), np.array([1]))
+    np.testing.assert_allclose(slopes[0, :, :, 0], [[8, 0], [0, 0]])
+
+
+def test_calibration_is_counted_as_by_hand():
+    rows = table([0.95, 0.95, 0.65, 0.05], ["happy", "angry", "happy", "angry"])
+    found = calibration.reliability(rows)
+    assert found["images"].tolist() == [1, 3]
+    assert found["accuracy"].tolist() == pytest.approx([1, 2 / 3])
+    assert calibration.calibration_error(rows) == pytest.approx(
+        (1 * 0.35 + 3 * abs(0.95 - 2 / 3)) / 4
+    )
+
+
+def test_a_temperature_found_on_overconfident_rows_undoes_it_and_changes_no_class():
+    random = np.random.default_rng(0)
+    true = 1 / (1 + np.exp(-random.normal(0, 2, 4000)))
+    labels = np.where(random.random(4000) < true, "happy", "angry")
+    odds = (true / (1 - true)) ** 3  # three times as sure as it may be
+    rows = table(odds / (1 + odds), labels)
+    found = calibration.temperature(rows)
+    assert found == pytest.approx(3, rel=0.1)
+    cooled = calibration.temperature_scaled(rows, found)
+    assert calibration.calibration_error(cooled) < calibration.calibration_error(rows) / 3
+    assert (
+        cooled[["p_angry", "p_happy"]].to_numpy().argmax(1)
+        == rows[["p_angry", "p_happy"]].to_numpy().argmax(1)
+    ).all()
+
+
+def test_errors_doubtful_labels_and_examples_are_those_of_the_table():
+    rows = table([0.99, 0.02, 0.97, 0.6], ["angry", "angry", "happy", "angry"])
+    found = mistakes.errors(rows).set_index("class")
+    assert (
+        found.loc["angry", "wrong"] == pytest.approx(2 / 3)
+        and found.loc["angry", "mostly called"] == "happy"
+    )
+    assert found.loc["angry", "sure when wrong"] == pytest.approx((0.99 + 0.6) / 2)
+    assert found.loc["happy", "wrong"] == 0 and found.loc["happy", "mostly called"] == ""
+    assert mistakes.label_issues(rows)["id"].tolist() == ["000"]
+    shown = mistakes.examples(rows)
+    assert shown["right"]["id"].tolist() == ["001", "002"] and shown["wrong"]["id"].tolist() == [
+        "000"
+    ]

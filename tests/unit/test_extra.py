@@ -1,0 +1,172 @@
+"""Further faces: any layout, size, colour and spelling is read; what cannot be used is counted and named, never hidden."""
+
+import os
+
+import numpy as np
+import pytest
+
+from ferlab import params
+from ferlab.data.classes import CLASSES
+from ferlab.data.dataset import SIZE
+from ferlab.data.readers import extra
+from ferlab.evaluation import inference, robustness, scoring
+from ferlab.files import UserError
+from tests.builders import csv_text, folder, image, tiny, zipped
+
+
+class Network:
+    """Names the class whose index is the face's mean gray, in steps of 30; counts how often it is asked."""
+
+    output_shape, asked = (None, len(CLASSES)), 0
+
+    def predict_on_batch(self, faces):
+        self.asked += 1
+        return np.eye(len(CLASSES), dtype=np.float32)[
+            np.clip(faces.mean(axis=(1, 2, 3)) // 30, 0, 6).astype(int)
+        ]
+
+
+def gray(label, side=SIZE):
+    return np.full((side, side), 30 * CLASSES.index(label) + 15, np.uint8)
+
+
+@pytest.fixture
+def pictures():
+    """Three spellings, three sizes, one in colour; a class nobody knows, a damaged file, one in no folder."""
+    return {
+        "set/anger/1.png": image(gray("angry")),
+        "set/Happiness/2.jpg": image(gray("happy", 96), "JPEG"),
+        "set/sadness/3.png": image(gray("sad", 31), mode="RGB"),
+        "set/contempt/4.png": image(gray("sad")),
+        "set/fear/5.png": b"no image",
+        "6.png": image(gray("sad")),
+        "set/readme.txt": b"hello",
+    }
+
+
+@pytest.mark.parametrize("form", [folder, zipped])
+def test_class_folders_of_any_kind_are_read_and_what_is_left_out_is_named(form, pictures, tmp_path):
+    found = extra.read(str(form(tmp_path / ("faces" if form is folder else "faces.zip"), pictures)))
+    assert found.name == "faces"
+    assert found.labels == ["happy", "angry", "sad"]  # in the order of their ids
+    assert found.faces.shape == (3, SIZE, SIZE)
+    assert found.left_out == {
+        "damaged": 1,
+        "in no class folder": 1,
+        "of the unknown class contempt": 1,
+    }
+
+
+def test_a_csv_may_hold_other_sizes_names_and_codes(tmp_path):
+    path = tmp_path / "faces.csv"
+    square = " ".join(["7"] * 16)
+    rows = [
+        f"3,{square}",
+        f"Happiness,{square}",
+        f"7,{square}",
+        "6,1 2 3",
+        "sad,1 2 x 4",
+        "0,300 1 1 1",
+    ]
+    path.write_text("\n".join(["emotion, pixels", *rows]) + "\n")
+    found = extra.read(str(path))
+    assert found.labels == ["happy", "happy"]
+    assert found.faces.shape == (2, SIZE, SIZE) and (found.faces == 7).all()
+    assert found.left_out == {"damaged": 3, "of the unknown class 7": 1}
+    path.write_text(csv_text(tiny()))
+    assert len(extra.read(str(path)).faces) == len(tiny().faces)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"contempt/1.png": b""}, "no usable image"),
+        ({"a/readme.txt": b"x"}, "neither images in class folders nor one CSV"),
+        ({"a.csv": b"x,y\n1,2\n"}, "no columns emotion and pixels"),
+    ],
+)
+def test_a_set_with_nothing_usable_is_refused_with_its_name(content, said, tmp_path):
+    folder(tmp_path / "faces", content)
+    with pytest.raises(UserError, match=said) as caught:
+        extra.read(str(tmp_path / "faces"))
+    assert "evaluate.extra_datasets" in str(caught.value)
+
+
+def test_ck48_is_asked_for_and_known_by_its_counts(tmp_path, monkeypatch, pictures):
+    monkeypatch.delenv("CK48", raising=False)
+    with pytest.raises(UserError, match="CK48=<file>"):
+        extra.read("ck48")
+    monkeypatch.setenv("CK48", str(zipped(tmp_path / "other.zip", pictures)))
+    with pytest.raises(UserError, match="not CK"):
+        extra.read("ck48")
+
+
+@pytest.mark.skipif(not os.environ.get("CK48"), reason="CK48 names no copy of CK+")
+def test_the_real_ck48_has_927_usable_faces():
+    found = extra.read("ck48")
+    assert len(found.faces) == 927
+    assert found.left_out == {"of the unknown class contempt": 54}
+
+
+def test_a_network_is_judged_on_further_faces_and_disturbed_ones(pictures, tmp_path):
+    path = str(zipped(tmp_path / "faces.zip", pictures))
+    settings = params.Evaluate(
+        flip=True, shift=2, mistakes=5, robustness=True, extra_datasets=[path]
+    )
+    data = tiny()
+    table, more = inference.measure(Network(), data, settings)
+    details = scoring.details(table, "tiny", "0" * 64, "small", 1, (), more)
+    scores = details["splits"]["faces"]
+    assert (scores["n"], scores["accuracy"]) == (3, 1.0)
+    assert set(scores["per_class"]) == {
+        "angry",
+        "happy",
+        "sad",
+    }  # only what the set has or was given
+    assert details["left_out"]["faces"]["damaged"] == 1
+    assert len(details["robustness"]) == 1 + 7 * 5
+    assert details["splits"]["private"]["n"] == 7
+    assert details["splits"]["test"]["n"] == 14
+    assert "faces" not in scoring.metrics(details, scoring.cross_entropy(table))
+
+
+def test_six_class_networks_count_disgust_as_angry_and_leave_out_what_they_lack(tmp_path):
+    other = extra.Faces(
+        "faces",
+        np.zeros((3, SIZE, SIZE), np.uint8),
+        ["a", "b", "c"],
+        ["disgust", "sad", "fear"],
+        {},
+    )
+    table, left_out = inference._further(other, np.eye(2)[[0, 1, 1]], ("angry", "sad"))
+    assert table["label"].tolist() == ["angry", "sad"]
+    assert left_out == {"of the class fear, which this network does not have": 1}
+
+
+@pytest.mark.parametrize(
+    ("flip", "shift", "views"), [(False, 0, 1), (True, 0, 2), (False, 2, 5), (True, 2, 10)]
+)
+def test_views_are_averaged(flip, shift, views):
+    model, face = Network(), np.zeros((1, SIZE, SIZE), np.uint8)
+    inference.predict(model, face, flip, shift)
+    assert model.asked == views
+    face[0, 10, 20] = 255
+    seen = list(inference._views(face[..., None], flip, shift))
+    places = {tuple(np.argwhere(view[0, :, :, 0])[0]) for view in seen}
+    moved = {
+        (10 + y, 20 + x)
+        for y, x in [(0, 0)] + [(y, x) for y in (-2, 2) for x in (-2, 2)] * (shift > 0)
+    }
+    assert places == moved | ({(y, SIZE - 1 - x) for y, x in moved} if flip else set())
+
+
+@pytest.mark.parametrize("name", robustness.STRENGTHS)
+def test_a_disturbance_grows_with_its_strength_and_is_the_same_twice(name):
+    faces = tiny(train=2, seed=3).faces
+    changes = []
+    for strength in robustness.STRENGTHS[name]:
+        found = robustness.disturb(faces, name, strength)
+        assert found.dtype == np.uint8 and found.shape == faces.shape
+        assert (found == robustness.disturb(faces, name, strength)).all()
+        changes.append(np.abs(found.astype(int) - faces).mean())
+    assert all(np.diff(changes) > 0), changes

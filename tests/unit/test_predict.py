@@ -1,0 +1,313 @@
+"""From any picture to expressions: reading, finding, framing, predicting, and what the command writes."""
+
+import io
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import skimage.data
+from PIL import Image
+
+from ferlab import models
+from ferlab.data.classes import CLASSES
+from ferlab.data.readers import images, sources
+from ferlab.files import UserError
+from ferlab.serving import face_detection, predict
+from ferlab.training import backend, model_file
+
+FACE = (170, 60, 110)  # x, y, side: about where the astronaut's face is
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def overlap(square, other):
+    """Shared area over joint area of two squares."""
+    (x, y, side), (u, v, edge) = square, other
+    shared = max(0, min(x + side, u + edge) - max(x, u)) * max(
+        0, min(y + side, v + edge) - max(y, v)
+    )
+    return shared / (side**2 + edge**2 - shared)
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A `small` network that has learned nothing, as a file."""
+    backend.start("tensorflow")
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    model_file.save(models.build("small", len(CLASSES), 0.0), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, astronaut):
+    place = tmp_path / "photos"
+    (place / "deeper").mkdir(parents=True)
+    photo = Image.fromarray(astronaut)
+    photo.save(place / "one.jpg")
+    Image.fromarray(np.hstack([astronaut, astronaut[:, ::-1]])).save(place / "deeper/two.png")
+    Image.new("RGB", (300, 200), "gray").save(place / "none.webp")
+    Image.fromarray(images.cut(astronaut, FACE)).save(place / "whole.bmp")
+    (place / "notes.txt").write_text("not a picture")
+    return place
+
+
+def ramp(mode="L"):
+    """40x20, dark on the left."""
+    return Image.fromarray(np.tile(np.linspace(0, 255, 40, dtype=np.uint8), (20, 1))).convert(mode)
+
+
+def test_a_photo_is_turned_as_its_camera_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees
+    found = np.asarray(images.decode(encoded(ramp("RGB"), "JPEG", exif=exif), "x"))
+    assert found.shape[:2] == (40, 20)
+    assert found[0].mean() < 20
+    assert found[-1].mean() > 235
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (Image.fromarray(np.asarray(ramp()).astype(np.uint16) * 257), "PNG"),
+        (Image.fromarray(np.asarray(ramp()).astype(np.int32) * 257), "TIFF"),
+        (ramp("CMYK"), "JPEG"),
+        (ramp("RGBA"), "PNG"),
+        (ramp("LA"), "PNG"),
+        (ramp("P"), "GIF"),
+        (ramp("RGB"), "WEBP"),
+    ],
+    ids=["16 bit", "32 bit", "CMYK", "RGBA", "LA", "palette", "webp"],
+)
+def test_every_kind_of_picture_gives_the_same_face(image, kind):
+    plain = images.face(images.decode(encoded(ramp()), "x")).astype(int)
+    found = images.face(images.decode(encoded(image, kind), "x")).astype(int)
+    assert np.abs(found - plain).max() <= 12
+    assert (sources.read_image(encoded(image, kind), "x")[0] == found).all()
+
+
+def test_what_is_transparent_is_white_and_of_an_animation_the_first_frame_counts():
+    clear = Image.new("RGBA", (30, 30), (0, 0, 0, 0))
+    assert images.face(images.decode(encoded(clear), "x")).min() == 255
+    frames = [Image.new("L", (30, 30), value) for value in (10, 200)]
+    moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert images.face(images.decode(moving, "x")).max() == 10
+
+
+def test_pictures_that_cannot_be_read_are_one_line():
+    with pytest.raises(UserError, match="x: not an image"):
+        images.decode(b"hello, this is text", "x")
+    with pytest.raises(UserError, match="x: damaged image"):
+        images.decode(encoded(ramp())[:60], "x")
+    with pytest.raises(UserError, match="x: 60000x60000 pixels, at most|x: far too many"):
+        images.decode(b"P5 60000 60000 255\n" + b"\0" * 100, "x")
+    assert (
+        images.face(images.decode(encoded(Image.new("L", (1, 1), 7)), "x")).tolist()
+        == [[7] * 48] * 48
+    )
+
+
+def test_a_square_beyond_the_edge_repeats_the_edge():
+    picture = np.zeros((100, 80, 3), np.uint8)
+    picture[:, :10] = 200
+    assert images.cut(picture, (-48, 0, 48)).min() == 200
+    assert images.cut(picture, (80, 90, 48)).max() == 0
+    assert (images.cut(picture[..., 0], (0, 0, 80)) == images.cut(picture, (0, 0, 80))).all()
+
+
+def test_a_long_thin_picture_is_no_huge_square(model):
+    long = np.zeros((2, 400_000, 3), np.uint8)
+    assert images.cut(long, predict.whole(long)[0]).shape == (48, 48)
+    assert face_detection.Detector("haar")(np.zeros((10, 50_000, 3), np.uint8)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", face_detection.DETECTORS)
+def test_a_face_is_found_in_place_and_many_from_left_to_right(astronaut, name):
+    find = face_detection.Detector(name)
+    (one,) = find(astronaut)
+    assert overlap(one, FACE) > 0.6
+    wide = np.hstack([astronaut[:300], astronaut[:300, ::-1]])
+    left, right = find(wide)
+    assert overlap(left, FACE) > 0.6
+    assert overlap(right, (1024 - FACE[0] - FACE[2], *FACE[1:])) > 0.6
+    large = find(cv2.resize(astronaut, None, fx=5, fy=5))
+    assert max(overlap(square / 5, FACE) for square in large) > 0.6
+    assert len(large) == 1 or name == "haar"  # which takes other things for faces, too
+    for empty in (np.full((200, 300, 3), 128, np.uint8), astronaut[:5, :5]):
+        assert find(empty).shape == (0, 3)
+
+
+def test_an_unknown_detector_is_one_line():
+    with pytest.raises(UserError, match="detector 'eyes': unknown; choose haar or mtcnn"):
+        face_detection.Detector("eyes")
+
+
+def test_the_network_sees_what_training_would_and_order_and_company_change_nothing(
+    model, astronaut
+):
+    predictor = predict.Predictor(str(model), "none")
+    cut = np.stack([images.cut(astronaut, (x, 60, 110)) for x in range(100, 275, 25)])
+    together = predictor.probabilities(cut)
+    assert together.shape == (7, 7)
+    np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
+    for face, given in zip(cut, together, strict=True):
+        np.testing.assert_allclose(predictor.probabilities(face[None])[0], given, atol=1e-5)
+    (_, first), (_, second) = predictor([astronaut[60:170, 170:280], astronaut[60:170, 100:210]])
+    np.testing.assert_allclose(
+        np.concatenate([first, second]),
+        predictor.probabilities(
+            np.stack([images.cut(astronaut, FACE), images.cut(astronaut, (100, 60, 110))])
+        ),
+        atol=1e-5,
+    )
+
+
+def test_a_folder_gives_a_table_and_pictures_and_a_damaged_one_is_told(
+    folder, tmp_path, model, capsys
+):
+    (folder / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
+    out = tmp_path / "out"
+    assert predict.predict([folder], out, str(model), "haar") == 1
+    said = capsys.readouterr()
+    assert "damaged.png: " in said.err
+    assert said.err.count("\n") == 1
+    assert "none.webp: no face found" in said.out
+    assert predict.predict([folder / "damaged.png"], tmp_path / "nothing", str(model), "haar") == 1
+    table = pd.read_csv(out / "predictions.csv")
+    assert table.groupby("file").size().to_dict() == {
+        "deeper/two.png": 2,
+        "one.jpg": 1,
+        "whole.bmp": 1,
+    }
+    assert table["face"].tolist() == [0, 1, 0, 0]
+    assert list(table.columns[9:]) == [f"p_{name}" for name in CLASSES]
+    np.testing.assert_allclose(table.iloc[:, 9:].sum(axis=1), 1, rtol=1e-4)
+    assert (table["probability"] == table.iloc[:, 9:].max(axis=1)).all()
+    assert {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()} == {
+        "predictions.csv",
+        "one.jpg",
+        "deeper/two.png",
+        "none.webp.png",
+        "whole.bmp.png",
+    }
+    assert predict.predict([folder / "one.jpg"], out, str(model), "haar", json=True) == 0
+    (row,) = json.loads((out / "predictions.json").read_text())
+    assert overlap((row["x"], row["y"], row["width"]), FACE) > 0.6
+    changed = (
+        np.abs(np.asarray(Image.open(out / "one.jpg")).astype(int) - skimage.data.astronaut()).max(
+            axis=2
+        )
+        > 60
+    )
+    assert 0.001 < changed.mean() < 0.1
+
+
+def test_equal_names_do_not_replace_each_other_and_no_original_is_replaced(folder, tmp_path):
+    (tmp_path / "one.jpg").write_bytes((folder / "one.jpg").read_bytes())
+    found = predict.gather([folder / "one.jpg", tmp_path / "one.jpg", folder], tmp_path / "out")
+    names = [str(name) for _, name in found]
+    assert names[:2] == ["one.jpg", "one-2.jpg"]
+    assert len(set(names)) == len(names) == 6
+    for name in ("a.webp", "a.webp.png", "b.jpg"):
+        (folder / name).write_bytes(b"")
+    written = [predict._named(name) for _, name in predict.gather([folder], tmp_path / "out")]
+    assert len(set(written)) == len(written) == 7
+    with pytest.raises(
+        UserError, match=r"one.jpg: would be replaced by its own result; choose another --out"
+    ):
+        predict.gather([folder / "one.jpg"], folder)
+    with pytest.raises(UserError, match="nowhere.jpg: not found"):
+        predict.gather([tmp_path / "nowhere.jpg"], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: holds no picture and no clip"):
+        predict.gather([tmp_path / "empty"], tmp_path / "out")
+    (folder / "out").mkdir()
+    (folder / "out/old.png").write_bytes(b"of an earlier call")
+    assert not any("old" in str(name) for _, name in predict.gather([folder], folder / "out"))
+
+
+def test_a_clip_is_predicted_frame_by_frame(tmp_path, astronaut, model, capsys):
+    writer = cv2.VideoWriter(
+        str(tmp_path / "walk.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (512, 512)
+    )
+    for step in range(3):
+        writer.write(cv2.cvtColor(np.roll(astronaut, 40 * step, axis=1), cv2.COLOR_RGB2BGR))
+    writer.release()
+    assert predict.predict([tmp_path / "walk.avi"], tmp_path / "out", str(model), "haar") == 0
+    table = pd.read_csv(tmp_path / "out/predictions.csv")
+    assert table["frame"].tolist() == [0, 1, 2]
+    assert np.abs(np.diff(table["x"]) - 40).max() <= 8
+    clip = cv2.VideoCapture(str(tmp_path / "out/walk.avi.mp4"))
+    assert clip.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert "walk.avi: 3 frames, 3 faces" in capsys.readouterr().out
+    (tmp_path / "broken.mp4").write_bytes(b"not a clip")
+    assert predict.predict([tmp_path / "broken.mp4"], tmp_path / "out", str(model), "haar") == 1
+    assert "broken.mp4: not a clip that OpenCV reads" in capsys.readouterr().err
+    assert not (tmp_path / "out/broken.mp4").exists()
+
+
+def test_a_camera_is_watched_until_it_is_stopped_and_one_that_is_not_there_is_one_line(
+    tmp_path, astronaut, model, capsys, monkeypatch
+):
+    class Camera:
+        frames = 0
+
+        def read(self):
+            self.frames += 1
+            if self.frames > 3:
+                raise KeyboardInterrupt
+            return True, cv2.cvtColor(astronaut, cv2.COLOR_RGB2BGR)
+
+        def get(self, _):
+            return 0
+
+        def release(self):
+            pass
+
+    with pytest.raises(UserError, match="camera 97: cannot be opened"):
+        predict.predict([], tmp_path / "out", str(model), "haar", camera=97)
+    assert not (tmp_path / "out").exists()
+    cv2.imwrite(str(tmp_path / "photo.png"), cv2.cvtColor(astronaut, cv2.COLOR_RGB2BGR))
+    with pytest.raises(UserError, match="camera 97: cannot be opened"):
+        predict.predict([tmp_path / "photo.png"], tmp_path / "kept", str(model), "haar", camera=97)
+    assert len(pd.read_csv(tmp_path / "kept/predictions.csv")) == 1
+    with pytest.raises(UserError, match="nothing to predict"):
+        predict.predict([], tmp_path / "out", str(model), "haar")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera())
+    assert predict.predict([], tmp_path / "out", str(model), "haar", camera=0) == 0
+    said = capsys.readouterr().out
+    assert "camera-0.mp4: 3 frames, 3 faces" in said
+    assert "stopped; what was found so far is kept" in said
+    assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 3
+    assert (tmp_path / "out/camera-0.mp4").exists()
+
+
+def test_a_model_with_other_classes_or_an_unknown_name_is_one_line(tmp_path, model, monkeypatch):
+    backend.start("tensorflow")
+    model_file.save(models.build("small", 4, 0.0), tmp_path / "four.keras")
+    with pytest.raises(
+        UserError,
+        match="four.keras: has 4 classes; expected the 7 of FER2013, or 6 without disgust",
+    ):
+        predict.Predictor(str(tmp_path / "four.keras"), "none")
+    model_file.save(models.build("small", 6, 0.0), tmp_path / "six.keras")
+    assert predict.Predictor(str(tmp_path / "six.keras"), "none").classes == tuple(
+        n for n in CLASSES if n != "disgust"
+    )
+    with pytest.raises(UserError, match="majority: this recipe trains no network"):
+        predict.Predictor("majority", "none")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with pytest.raises(
+        UserError, match="never: no model file, recipe, DVC experiment or MLflow run; known: bench"
+    ):
+        predict.Predictor("never", "none")

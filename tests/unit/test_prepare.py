@@ -1,0 +1,153 @@
+"""A model carries what it needs to be right: whoever uses it prepares pixels as its training did, and knows its classes."""
+
+import json
+import zipfile
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from ferlab import models
+from ferlab.data import prepare
+from ferlab.data.classes import CLASSES
+from ferlab.evaluation import attention, inference
+from ferlab.files import UserError
+from ferlab.serving.predict import Predictor
+from ferlab.training import backend, batches, loop, model_file
+from tests.builders import tiny
+
+FACES = (
+    np.random.default_rng(0).integers(60, 140, (6, 6, 6), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+)
+SIX = tuple(name for name in CLASSES if name != "disgust")
+
+
+def saved(path, classes=CLASSES, **about):
+    backend.start("tensorflow", seed=3)
+    network = models.build("small", len(classes), 0.0)
+    model_file.save(
+        network,
+        path,
+        about
+        and {
+            "classes": list(classes),
+            "equalize": False,
+            "labels": "fer2013",
+            "dataset": "x",
+            "digest": "0" * 64,
+        }
+        | about,
+    )
+    return network
+
+
+def test_equalising_is_opencvs_on_each_face_alone_and_else_nothing_happens():
+    equal = prepare.prepared(FACES, True)
+    assert (equal[2] == cv2.equalizeHist(FACES[2])).all() and equal.shape == FACES.shape
+    assert prepare.prepared(FACES, False) is FACES
+    assert prepare.prepared(FACES[0], True).shape == (48, 48) and prepare.prepared(
+        FACES[:0], True
+    ).shape == (0, 48, 48)
+
+
+def test_the_file_says_how_the_network_is_used_and_predicting_goes_by_it(tmp_path):
+    network = saved(tmp_path / "equal.keras", equalize=True)
+    saved(tmp_path / "plain.keras", equalize=False)
+    equal, plain = (
+        inference.load(tmp_path / f"{name}.keras", "tensorflow", 7) for name in ("equal", "plain")
+    )
+    assert equal.about == inference.About(CLASSES, True, "fer2013", "x", "0" * 64)
+    assert inference.read_about(tmp_path / "plain.keras").equalize is False
+    wanted = network.predict_on_batch(prepare.prepared(FACES, True)[..., None])
+    np.testing.assert_allclose(inference.predict(equal, FACES), wanted, atol=1e-5)
+    given = inference.predict(plain, FACES)
+    np.testing.assert_allclose(given, network.predict_on_batch(FACES[..., None]), atol=1e-5)
+    assert np.abs(given - wanted).max() > 1e-4  # equalising makes a difference to this network
+    np.testing.assert_allclose(
+        Predictor(str(tmp_path / "equal.keras"), "none").probabilities(FACES),
+        inference.predict(equal, FACES, flip=True),
+        atol=1e-5,
+    )
+
+
+def test_what_is_explained_is_what_the_network_saw(tmp_path):
+    saved(tmp_path / "equal.keras", equalize=True)
+    saved(tmp_path / "plain.keras", equalize=False)
+    equal, plain = (
+        inference.load(tmp_path / f"{name}.keras", "tensorflow") for name in ("equal", "plain")
+    )
+    ready, asked = prepare.prepared(FACES, True), np.arange(6)
+    np.testing.assert_allclose(
+        attention.grad_cam(equal, FACES, asked), attention.grad_cam(plain, ready, asked), atol=1e-4
+    )
+    maps, wanted = (
+        attention.feature_maps(network, faces[0], "pools")
+        for network, faces in ((equal, FACES), (plain, ready))
+    )
+    for name, wanted_maps in zip(maps, wanted.values(), strict=True):
+        np.testing.assert_allclose(maps[name], wanted_maps, atol=1e-4)
+
+
+def test_class_names_come_from_the_file_and_are_guessed_only_without(tmp_path):
+    saved(tmp_path / "six.keras", ("a", "b", "c", "d", "e", "f"), equalize=False)
+    assert Predictor(str(tmp_path / "six.keras"), "none").classes == ("a", "b", "c", "d", "e", "f")
+    saved(tmp_path / "old.keras", SIX)
+    assert inference.read_about(tmp_path / "old.keras") == inference.About()
+    assert Predictor(str(tmp_path / "old.keras"), "none").classes == SIX
+
+
+def test_saving_is_the_same_bytes_and_keras_reads_the_file_as_ever(tmp_path):
+    import keras
+
+    for name in ("one", "two"):
+        saved(tmp_path / f"{name}.keras", equalize=True)
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.keras") as archive:
+        assert json.loads(archive.read("ferlab.json"))["classes"] == list(CLASSES)
+    assert keras.models.load_model(tmp_path / "one.keras").output_shape == (None, 7)
+
+
+def test_training_sees_equalised_faces_and_scores_on_them(settings):
+    data = replace(tiny(), name="x")
+    still = {f"train.{name}": 0.0 for name in ("rotation", "shift", "zoom", "low_resolution")}
+    chosen = settings(
+        **still, **{"train.equalize": True, "train.flip": False, "train.batch_size": 4}
+    ).train
+    part = data.split("train")
+    seen = np.concatenate([batch[0][..., 0] for batch in batches.batches(part, chosen, 0)])
+    assert (seen == prepare.prepared(part.faces, True)[batches.order(part, chosen, 0)]).all()
+    assert model_file.about(data, chosen) == {
+        "classes": list(CLASSES),
+        "equalize": True,
+        "labels": "fer2013",
+        "dataset": "x",
+        "digest": data.digest,
+    }
+
+    class Seen:
+        def predict_on_batch(self, faces):
+            self.faces = faces[..., 0]
+            return np.zeros((len(faces), 7))
+
+    network = Seen()
+    loop.score(network, part, chosen)
+    assert (network.faces == prepare.prepared(part.faces, True)).all()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b'{"classes": 3}',
+        b'{"classes": ["a"], "equalize": "yes"}',
+        b'{"classes": ["a"], "equalize": true, "run": "x"}',
+    ],
+)
+def test_a_file_that_says_nonsense_of_itself_is_refused_in_one_line(content, tmp_path):
+    saved(tmp_path / "x.keras")
+    with zipfile.ZipFile(tmp_path / "x.keras", "a") as archive:
+        archive.writestr("ferlab.json", content)
+    with pytest.raises(UserError, match="x.keras: not a usable Keras model"):
+        inference.load(tmp_path / "x.keras", "tensorflow")

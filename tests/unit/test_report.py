@@ -1,0 +1,268 @@
+"""The page needs no other file, is equal for equal results, and what stands in the data cannot break out of it."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ferlab import params
+from ferlab.data.classes import CLASSES
+from ferlab.data.dataset import SIZE, Dataset
+from ferlab.evaluation import mistakes, scoring, tables
+from ferlab.files import read_json
+from ferlab.reporting import model_figures, pages, report
+from stages import evaluate, place
+
+HOSTILE = '<script src="http://evil.example/x.js">$alert(1)</script>'
+
+
+class Result:
+    """A small made-up result with noise for faces: what the stage hands to the report."""
+
+    def __init__(
+        self,
+        folder,
+        name="sample",
+        classes=CLASSES,
+        splits=("train", "public", "private"),
+        right=0.1,
+    ):
+        random, n = np.random.default_rng(0), 210
+        labels = np.arange(n) % len(classes)
+        chosen = random.integers(0, len(splits), n)
+        table = pd.DataFrame(
+            {
+                "id": [f"{HOSTILE}{i:04}" for i in range(n)],
+                "label": np.array(classes, object)[labels],
+                "split": np.array(splits, object)[chosen],
+                "origin": "original",
+                "official": np.arange(n),
+            }
+        )
+        faces = random.integers(0, 256, (n, SIZE, SIZE), np.uint8)
+        self.dataset = Dataset(name, tuple(classes), faces, table)
+        given = (
+            random.dirichlet(np.ones(len(classes)), n) * (1 - right)
+            + right * np.eye(len(classes))[labels]
+        )
+        self.table = tables.of_dataset(self.dataset, given)
+        self.details = scoring.details(
+            self.table, name, self.dataset.digest, "small", 1000, set(table["id"][:20])
+        )
+        self.history = pd.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "learning_rate": 0.1,
+                "running_loss": [2, 1, 0.5],
+                "running_accuracy": [0.2, 0.4, 0.6],
+                "selection_loss": [2, 1.1, 1.2],
+                "selection_accuracy": [0.2, 0.5, 0.4],
+                "chosen": [0, 1, 0],
+            }
+        )
+        self.settings = params.load().model_dump()
+        self.wrong = mistakes.worst(self.table, 12)
+        self.faces = faces[pd.Index(table["id"]).get_indexer(self.wrong["id"])]
+        self.folder = folder
+
+    def pictures(self):
+        model_figures.draw(
+            self.folder, self.details, self.history, self.wrong, self.faces, "public"
+        )
+        return {file.stem: file.read_bytes() for file in sorted(self.folder.glob("*.png"))}
+
+    def page(self, pictures):
+        return report.render(
+            self.details, self.history, self.settings, self.wrong, self.faces, pictures
+        )
+
+
+class Outside(HTMLParser):
+    """Collects the tags, and every address that an attribute or a style refers to."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.addresses = [], re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", page)
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [
+            value for key, value in attributes if key in ("src", "href", "srcset", "data", "poster")
+        ]
+
+
+def test_figures_and_page_are_equal_for_equal_results(tmp_path):
+    result, again = Result(tmp_path), Result(tmp_path)
+    pictures = result.pictures()
+    assert set(pictures) == {
+        "confusion_shares",
+        "confusion_counts",
+        "learning_curves",
+        "per_class_f1",
+        "mistakes",
+    }
+    assert all(png.startswith(b"\x89PNG") for png in pictures.values())
+    assert again.pictures() == pictures
+    assert again.page(pictures) == result.page(pictures)
+
+
+def test_page_refers_to_nothing_outside(tmp_path):
+    result = Result(tmp_path)
+    png = pages.png(result.faces[0])
+    page = result.page({"samples": png, "balance": png, "confusion_shares": png})
+    found = Outside(page)
+    found.addresses.remove("explain/explain.html")  # the other page of the run, beside it
+    assert len(found.addresses) == 3 + len(result.wrong)
+    assert all(address.startswith("data:image/png;base64,") for address in found.addresses)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(found.tags)
+
+
+def test_hostile_names_stay_text(tmp_path):
+    result = Result(tmp_path, name=HOSTILE, classes=sorted(["happy", HOSTILE, "$x^$"]))
+    result.settings["download"]["dataset"] = HOSTILE
+    result.details["model"]["name"] = HOSTILE
+    page = result.page(result.pictures())
+    assert "<script" not in page and "&lt;script" in page
+    assert "script" not in Outside(page).tags
+
+
+@pytest.mark.parametrize(
+    "name, drawn, people",
+    [("sample", True, False), ("fer2013", False, True), ("custom-12345678", False, False)],
+)
+def test_page_names_the_dataset_and_never_passes_the_sample_off_as_fer2013(
+    tmp_path, name, drawn, people
+):
+    page = Result(tmp_path, name).page({})
+    assert f"small on {name}</h1>" in page
+    assert ("Drawn faces, not FER2013" in page) is drawn
+    assert ("Goodfellow" in page) is people
+
+
+def test_page_of_a_dataset_without_private_images_or_mistakes(tmp_path):
+    result = Result(tmp_path, splits=("train", "test"), right=0.99)
+    assert result.wrong.empty
+    page = result.page(result.pictures())
+    assert "There are none: every test face is named right." in page and "Leak-free" not in page
+
+
+def test_page_tells_merged_datasets_from_others(tmp_path):
+    six = [name for name in CLASSES if name != "disgust"]
+    assert "Disgust counted as angry" in Result(tmp_path).page({})
+    assert "This dataset has no disgust" in Result(tmp_path, "fer2013", six).page({})
+    assert "Goodfellow" not in Result(tmp_path, "fer2013", six).page(
+        {}
+    )  # people were asked for seven classes
+
+
+def test_page_tells_what_people_say_where_that_is_known(tmp_path):
+    result = Result(tmp_path)
+    assert "What ten other people say" not in result.page({})
+    row = {"images": 8, "agrees": 5, "another": 1, "other": 1, "unclear": 1, "contradicted": 0.25}
+    none = {key: 0 for key in row}
+    agreed = {
+        "n": 6,
+        "accuracy": 0.7234,
+        "accuracy_low": 0.7111,
+        "accuracy_high": 0.7333,
+        "label_accuracy": 0.6234,
+        "label_accuracy_low": 0.6111,
+        "label_accuracy_high": 0.6333,
+    }
+    result.details["ferplus"] = {
+        "split": "private",
+        "images": 8,
+        "not_known": 4321,
+        "no_majority": 1,
+        "agreed": agreed,
+        "labels": {"happy": row, HOSTILE: row | {"contradicted": 0.125}, "sad": none},
+        "all": row,
+    }
+    page = " ".join(result.page({}).replace("\N{NO-BREAK SPACE}", " ").split())
+    section = page[page.index("What ten other people say") : page.index("How it learned")]
+    cells = re.findall(
+        r"<tr><td>([^<]*)</td> ?<td>8</td> <td>62.5 %</td> ?<td>([^<]*)</td> <td>12.5 %</td></tr>",
+        section,
+    )
+    assert [(name[:5], share) for name, share in cells] == [
+        ("happy", "25.0 %"),
+        ("&lt;s", "12.5 %"),
+        ("all", "25.0 %"),
+    ]  # not of a class without images
+    assert "<b>By their word: 72.3 %</b> (71.1 % to 73.3 %) of the 6 faces" in section
+    assert "<b>By the label: 62.3 %</b> (61.1 % to 63.3 %) of the same faces" in section
+    assert "does not know 4,321 further faces" in section
+    agreed["n"] = result.details["ferplus"]["not_known"] = 0
+    assert "By their word" not in result.page({}) and "further faces." not in result.page({})
+
+
+def test_worst_mistakes_come_most_confident_first(tmp_path):
+    rows = mistakes.worst(Result(tmp_path).table, 5)
+    assert (
+        len(rows) == 5
+        and set(rows["split"]) == {"private"}
+        and (rows["label"] != rows["predicted"]).all()
+    )
+    assert rows["share"].is_monotonic_decreasing
+
+
+class Network:
+    """Stands in for a Keras model; it always says the same."""
+
+    output_shape = (None, len(CLASSES))
+
+    def predict_on_batch(self, faces):
+        return np.tile(np.float32([0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]), (len(faces), 1))
+
+    def count_params(self):
+        return 1000
+
+
+def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkeypatch, capsys):
+    result = Result(tmp_path)
+    seen = (result.dataset.table["split"] == "private").to_numpy() & (np.arange(210) < 50)
+    text = (params.Path.cwd() / "params.yaml").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/model.keras").touch()
+    result.dataset.save("data/balanced")
+    result.dataset.table[["id", "label", "split", "official"]].assign(seen=seen).to_csv(
+        "data/audit.csv", index=False
+    )
+    result.history.to_csv("models/history.csv", index=False)
+    monkeypatch.setattr("ferlab.evaluation.inference.load", lambda path, name, classes: Network())
+    monkeypatch.setattr("ferlab.tracking.runs.project", lambda folder: 1 / 0)
+    evaluate.main(place([]))
+    out = tmp_path / "reports"
+    files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
+    figures = {
+        "confusion_shares",
+        "confusion_counts",
+        "learning_curves",
+        "per_class_f1",
+        "mistakes",
+    }
+    assert files == {
+        "metrics.json",
+        "details.json",
+        "predictions.csv",
+        "confusion.csv",
+        "report.html",
+        *(f"figures/{name}.png" for name in figures),
+    }
+    people = read_json("reports/details.json")["ferplus"]
+    assert people["agreed"]["accuracy"] == read_json("reports/metrics.json")["ferplus_accuracy"]
+    assert "What ten other people say" in (out / "report.html").read_text(encoding="utf-8")
+    splits = read_json("reports/details.json")["splits"]
+    assert people["images"] == splits["private"]["n"]
+    assert splits["private"]["n"] - splits["private_unseen"]["n"] == seen.sum() > 0
+    rows = pd.read_csv("reports/confusion.csv")
+    assert list(rows) == ["actual", "predicted"] and len(rows) == splits["private"]["n"]
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("public: ") and told[-1].startswith(
+        "warning: not shown in MLflow (ZeroDivisionError"
+    )

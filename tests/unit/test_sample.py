@@ -1,0 +1,89 @@
+"""The drawn sample is one constant: its bytes, its counts, and the blemishes that an audit should find."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferlab.data import sample
+
+DIGEST = "811a7ac673f6c5268a03bc9b7c89dc8337a1c85fec1168ba29e5f0a62c012c56"
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return sample.draw()
+
+
+def test_same_bytes_on_every_machine(drawn):
+    assert drawn.digest == DIGEST
+
+
+def test_counts_follow_fer2013(drawn):
+    assert drawn.name == "sample" and len(drawn.faces) == 10051
+    for split, (_, counts) in sample.COUNTS.items():
+        assert tuple(drawn.counts()[split]) == counts
+
+
+def test_ids_are_unique_numbered_and_say_nothing_about_the_class(drawn):
+    assert drawn.table["id"].is_unique and set(drawn.table["origin"]) == {"original"}
+    for split, (prefix, counts) in sample.COUNTS.items():
+        part = drawn.split(split)
+        assert list(part.table["id"]) == [f"{prefix}_{number:05d}" for number in range(sum(counts))]
+        assert len(set(part.labels[:100])) >= 6
+
+
+def test_blemishes_are_the_announced_ones(drawn):
+    splits = drawn.table["split"].to_numpy()
+    blank = ~drawn.faces.any(axis=(1, 2))
+    assert blank.sum() == sample.BLANK and set(splits[blank]) == {"train"}
+    first = {
+        drawn.faces[row].tobytes(): row for row in np.flatnonzero((splits == "train") & ~blank)
+    }
+    assert len(first) == (splits == "train").sum() - sample.BLANK
+    for split, count in sample.REPEATED.items():
+        pairs = [
+            (first[drawn.faces[row].tobytes()], row)
+            for row in np.flatnonzero(splits == split)
+            if drawn.faces[row].tobytes() in first
+        ]
+        assert len(pairs) == count
+        assert (
+            sum(drawn.labels[one] != drawn.labels[other] for one, other in pairs)
+            == sample.RELABELLED[split]
+        )
+    assert (
+        len({face.tobytes() for face in drawn.faces})
+        == len(drawn.faces) - sum(sample.REPEATED.values()) - 2
+    )
+
+
+def test_another_seed_draws_other_people_in_blocks_of_any_size(monkeypatch):
+    small = {split: (prefix, (5,) * 7) for split, (prefix, _) in sample.COUNTS.items()}
+    monkeypatch.setattr(sample, "COUNTS", small)
+    monkeypatch.setattr(sample, "REPEATED", {"public": 2, "private": 3})
+    monkeypatch.setattr(sample, "RELABELLED", {"public": 1, "private": 1})
+    one, other = sample.draw(1), sample.draw(2)
+    assert one.digest != other.digest and (one.faces != other.faces).any(axis=(1, 2)).mean() > 0.9
+    monkeypatch.setattr(sample, "BLOCK", 17)
+    assert sample.draw(1).digest == one.digest
+
+
+def test_no_number_has_room_to_overflow(monkeypatch):
+    """Painted again in 64 bits, every tone is the same, so 32 bits were enough."""
+    random = np.random.Generator(np.random.PCG64(3))
+    people = sample._people(random, np.arange(280) % 7)
+    narrow = sample._paint(sample.SimpleNamespace(**people))
+    wide = sample._paint(
+        sample.SimpleNamespace(**{key: value.astype(np.int64) for key, value in people.items()})
+    )
+    assert narrow.dtype == np.int32 and wide.dtype == np.int64 and (narrow == wide).all()
+
+
+def test_only_integers_are_computed():
+    tree = ast.parse(Path(sample.__file__).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        assert not (isinstance(node, ast.Constant) and isinstance(node.value, float)), node.lineno
+        assert not isinstance(getattr(node, "op", None), ast.Div), node.lineno
+        assert "float" not in getattr(node, "attr", getattr(node, "id", "")), node.lineno

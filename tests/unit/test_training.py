@@ -1,0 +1,338 @@
+"""The training loop: what decides numbers is derived from (seed, epoch, index); a killed run goes on to the same bytes."""
+
+import hashlib
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from ferlab import models, params
+from ferlab.files import UserError
+from ferlab.training import backend, batches, loop, model_file, optimizers, schedule
+from tests.synthetic import make
+
+PARAMETERS = {
+    "small": 687_015,
+    "medium": 1_750_519,
+    "vgg": 1_766_439,
+    "resnet": 2_761_895,
+    "vit": 1_283_831,
+    "silva_2025": 1_468_135,
+    "ho_2016": 1_727_687,
+    "ho_2016_baseline": 124_935,
+    "fourlayer_2025": 981_927,
+    "fourlayer_2025_plain": 979_719,
+}  # with seven classes
+TINY = {"train.batch_size": 16, "train.epochs": 3}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """35 training and 14 public images; a class's brightness tells it, so that something can be learned."""
+    dataset = make({"angry": (9, 4, 4), "happy": (26, 10, 10)})
+    dataset.faces[dataset.labels == 1] //= 3
+    return dataset
+
+
+def train(dataset, settings, checkpoint=None, die_after=None, die_in=None, uneven=None):
+    """(hash of the saved model, history) in this process.
+
+    die_after: raise after the checkpoint of this epoch (from 1). die_in: (epoch, step) from 0, raise after that step.
+    """
+
+    def epoch(row, seconds):
+        if row["epoch"] == die_after:
+            raise Killed
+
+    def step(epoch, step, steps):
+        if (epoch, step) == die_in:
+            raise Killed
+
+    backend.start(settings.backend, settings.precision, settings.seed)
+    model, history, seconds = loop.fit(dataset, settings, checkpoint, step, epoch, uneven)
+    assert len(seconds) == len(history)
+    path = checkpoint.with_name("model.keras")
+    model_file.save(model, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest(), history
+
+
+@pytest.mark.parametrize("name", params.models())
+def test_each_network_has_its_stated_size_and_gives_probabilities(name):
+    backend.start("tensorflow")
+    network = models.build(name, 7, 0.2)
+    given = np.asarray(network.predict_on_batch(np.zeros((2, 48, 48, 1), np.uint8)))
+    assert network.count_params() == PARAMETERS[name]
+    assert given.shape == (2, 7)
+    assert given.dtype == np.float32
+    np.testing.assert_allclose(given.sum(axis=1), 1, rtol=1e-5)
+
+
+STATES = {
+    "one_cycle with warm-up, adamw, best": {},
+    "cosine, averaged, sgd": {
+        "train.schedule": "cosine",
+        "train.averaging": 0.9,
+        "train.optimizer": "sgd",
+    },
+    "plateau and early stopping, adam": {
+        "train.schedule": "constant",
+        "train.reduce_on_plateau": 1,
+        "train.early_stopping": 2,
+        "train.optimizer": "adam",
+        "train.epochs": 5,
+        "train.warmup": 0.0,
+    },
+    "constant, averaged, last": {
+        "train.schedule": "constant",
+        "train.averaging": 0.9,
+        "train.keep": "last",
+    },
+    "erased, dropout, last": {"train.keep": "last", "train.erase": 0.3, "train.dropout": 0.5},
+    "small faces first, muon": {"train.low_resolution": 0.6, "train.optimizer": "muon"},
+    "small faces first, averaged": {
+        "train.low_resolution": 0.3,
+        "train.averaging": 0.9,
+        "train.precision": "bfloat16",
+    },
+}
+QUICK = (
+    "one_cycle with warm-up, adamw, best",
+    "plateau and early stopping, adam",
+    "small faces first, muon",
+)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [state if state in QUICK else pytest.param(state, marks=pytest.mark.slow) for state in STATES],
+)
+def test_a_run_killed_in_any_step_and_after_any_epoch_goes_on_to_the_same_bytes(
+    tmp_path, faces, settings, state
+):
+    """One run killed three times: in a random step of a random epoch, after that epoch, and after the last."""
+    chosen = settings(**TINY | STATES[state]).train
+    expected, history = train(faces, chosen, tmp_path / "whole" / "checkpoint.npz")
+    rng = random.Random(state)
+    epoch, step = (
+        rng.randrange(len(history)),
+        rng.randrange(3),
+    )  # 35 images in batches of 16: three steps
+    checkpoint = tmp_path / "killed" / "checkpoint.npz"
+    for death in ({"die_in": (epoch, step)}, {"die_after": epoch + 1}, {"die_after": len(history)}):
+        if death != {"die_after": epoch + 1} or epoch + 1 < len(history):
+            with pytest.raises(Killed):
+                train(faces, chosen, checkpoint, **death)
+    found, again = train(faces, chosen, checkpoint)
+    assert found == expected
+    assert again.equals(history)
+
+
+def test_another_seed_gives_other_bytes(tmp_path, faces, settings):
+    found = {
+        train(
+            faces,
+            settings(**TINY, **{"train.seed": seed}).train,
+            tmp_path / str(seed) / "checkpoint.npz",
+        )[0]
+        for seed in (0, 1)
+    }
+    assert len(found) == 2
+
+
+def test_a_machine_that_does_not_repeat_a_step_is_told_for_each_size_and_the_question_changes_nothing(
+    tmp_path, faces, settings, monkeypatch
+):
+    chosen, told = settings(**TINY, **{"train.low_resolution": 0.5, "train.dropout": 0.2}).train, []
+    plain, _ = train(faces, chosen, tmp_path / "plain/checkpoint.npz")
+    asked, _ = train(
+        faces, chosen, tmp_path / "asked/checkpoint.npz", uneven=lambda: told.append("uneven")
+    )
+    assert asked == plain
+    assert not told
+    seed_dropout, calls = loop._seed_dropout, itertools.count()
+    monkeypatch.setattr(
+        loop, "_seed_dropout", lambda learner, *_: seed_dropout(learner, next(calls), 0)
+    )
+    train(faces, chosen, tmp_path / "uneven/checkpoint.npz", uneven=lambda: told.append("uneven"))
+    assert told == ["uneven"] * 2
+
+
+def test_a_saved_model_holds_no_date_and_no_optimiser(tmp_path, faces, settings):
+    import zipfile
+
+    import keras
+
+    train(faces, settings(**TINY | {"train.epochs": 1}).train, tmp_path / "checkpoint.npz")
+    with zipfile.ZipFile(tmp_path / "model.keras") as file:
+        assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert b"1980-01-01" in file.read("metadata.json")
+    assert not hasattr(
+        keras.models.load_model(tmp_path / "model.keras", safe_mode=True), "optimizer"
+    )
+
+
+def test_plateau_halves_the_rate_and_early_stopping_ends_the_run(tmp_path, faces, settings):
+    stuck = settings(
+        **TINY
+        | {
+            "train.epochs": 12,
+            "train.learning_rate": 1e-9,
+            "train.optimizer": "sgd",
+            "train.schedule": "constant",
+            "train.warmup": 0.0,
+            "train.reduce_on_plateau": 2,
+            "train.early_stopping": 3,
+        }
+    )
+    _, history = train(faces, stuck.train, tmp_path / "checkpoint.npz")
+    falls = history["selection_loss"].cummin().diff().fillna(-1) < 0
+    last_fall = int(np.flatnonzero(falls)[-1])
+    assert len(history) < 12
+    assert len(history) == last_fall + 1 + 3
+    assert history["learning_rate"].iloc[-1] < history["learning_rate"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "last"), [("one_cycle", 0.01), ("cosine", 0.0003), ("constant", 1.0)]
+)
+def test_the_rate_rises_to_its_peak_and_follows_the_schedule(settings, shape, last):
+    chosen = settings(
+        **{"train.schedule": shape, "train.learning_rate": 1.0, "train.warmup": 0.2}
+    ).train
+    rates = [schedule.rate(step, 100, chosen) for step in range(100)]
+    assert rates[0] < 0.1
+    assert rates[20] == pytest.approx(1)
+    assert max(rates) <= 1
+    assert rates[99] == pytest.approx(last, rel=0.4)
+
+
+def test_batches_depend_on_seed_and_epoch_alone(faces, settings):
+    chosen, part = settings(**TINY).train, faces.split("train")
+    first = [batch[0] for batch in batches.batches(part, chosen, 3)]
+    list(batches.batches(part, chosen, 0))
+    again = [batch[0] for batch in batches.batches(part, chosen, 3)]
+    other = [batch[0] for batch in batches.batches(part, chosen, 4)]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+    assert sum(len(batch) for batch in first) == len(part.faces)
+
+
+def test_two_epochs_show_each_image_once_mirrored_and_once_not(faces, settings):
+    still = settings(
+        **TINY
+        | {"train.rotation": 0, "train.shift": 0.0, "train.zoom": 0.0, "train.low_resolution": 0.0}
+    ).train
+    part = faces.split("train")
+    both = np.concatenate(
+        [batch[0][..., 0] for epoch in (0, 1) for batch in batches.batches(part, still, epoch)]
+    )
+    shown = sorted(face.tobytes() for face in both)
+    assert shown == sorted(
+        [face.tobytes() for face in part.faces] + [face[:, ::-1].tobytes() for face in part.faces]
+    )
+
+
+def test_the_first_epochs_show_small_faces_and_a_network_with_flatten_refuses_them(faces, settings):
+    chosen = settings(**TINY | {"train.low_resolution": 0.6}).train  # two of three epochs
+    sides = [
+        next(batches.batches(faces.split("train"), chosen, epoch))[0].shape[1:]
+        for epoch in range(3)
+    ]
+    assert sides == [(32, 32, 1), (32, 32, 1), (48, 48, 1)]
+    with pytest.raises(
+        UserError,
+        match="train.low_resolution = 0.6: the network silva_2025 takes no faces of 32x32",
+    ):
+        train(
+            faces,
+            settings(**TINY | {"train.low_resolution": 0.6, "train.model": "silva_2025"}).train,
+        )
+
+
+def test_muon_updates_a_kernel_by_an_orthogonal_step_as_large_as_adams(settings):
+    keras = backend.start("tensorflow")
+    kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
+    optimizer = optimizers.muon(
+        keras, settings(**{"train.learning_rate": 0.1, "train.weight_decay": 0.0}).train
+    )
+    optimizer.build([kernel])
+    optimizer.apply(
+        [np.random.default_rng(0).normal(size=kernel.shape).astype(np.float32)], [kernel]
+    )
+    step = np.asarray(kernel).reshape(72, 16)
+    values = np.linalg.svd(step, compute_uv=False)
+    assert (
+        values.max() / values.min() < 2
+    )  # five Newton-Schulz iterations leave them near one another, not equal
+    assert np.sqrt((step**2).mean()) == pytest.approx(
+        0.2 * 0.1, rel=0.2
+    )  # Liu et al. 2025: as large as AdamW's
+
+
+def test_class_weights_reach_the_batches_and_the_sampler_draws_classes_equally(settings):
+    from dataclasses import replace
+
+    chosen, part = (
+        settings(**TINY).train,
+        make({"angry": (30, 1, 1), "happy": (270, 1, 1)}).split("train"),
+    )
+    weighted = replace(part, training={"class_weights": [5.0, 0.5]})
+    for _, targets, weights in batches.batches(weighted, chosen, 0):
+        assert np.array_equal(weights, np.where(targets[:, 0] == 1, 5.0, 0.5).astype(np.float32))
+    drawn = np.concatenate(
+        [
+            part.labels[batches.order(replace(part, training={"sampler": "balanced"}), chosen, e)]
+            for e in range(10)
+        ]
+    )
+    assert len(drawn) == 10 * len(part.faces)
+    assert 0.45 < drawn.mean() < 0.55
+
+
+def test_a_missing_selection_split_and_a_diverging_loss_are_one_line(tmp_path, faces, settings):
+    backend.start("tensorflow")
+    with pytest.raises(UserError, match="no validation images; set train.select_on: public"):
+        loop.fit(faces, settings(**{"train.select_on": "validation"}).train)
+    with pytest.raises(UserError, match="the loss is nan; lower train.learning_rate"):
+        loop.fit(
+            faces,
+            settings(
+                **TINY
+                | {
+                    "train.learning_rate": 10.0,
+                    "train.optimizer": "sgd",
+                    "train.weight_decay": 1.0,
+                    "train.epochs": 30,
+                    "train.schedule": "constant",
+                }
+            ).train,
+        )
+
+
+def test_a_backend_that_is_not_there_is_one_line():
+    import importlib.util
+
+    if importlib.util.find_spec("torch"):
+        pytest.skip("torch is installed here")
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from ferlab.training import backend\nfrom stages import run\n"
+            "run(lambda here: backend.start('torch'))",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: train.backend = 'torch': torch is not installed; choose tensorflow or install it"
+    )
