@@ -99,7 +99,7 @@ class Looker:
             with self._lock:
                 given = predictor.probabilities(cut)
                 heat = (
-                    attention.grad_cam(predictor.network, cut, given.argmax(axis=1)) if cam else []
+                    attention.hires_cam(predictor.network, cut, given.argmax(axis=1)) if cam else []
                 )
             for one, row in zip(found, given.tolist(), strict=True):
                 one["probabilities"] = [round(value, 4) for value in row]

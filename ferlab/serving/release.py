@@ -80,7 +80,7 @@ def card(key, details, settings):
         trusted |= {
             "temperature": chosen,
             "chosen_on": settings.train.select_on,
-            "error_cooled": calibration.calibration_error(
+            "error_temperature_scaled": calibration.calibration_error(
                 calibration.temperature_scaled(parts[split], chosen)
             ),
         }
