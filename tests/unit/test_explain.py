@@ -41,7 +41,7 @@ def test_attention_stands_where_the_network_looks():
     faces[1, :24, :24] = 0  # bright everywhere but where the network looks: no evidence at all
     heat = attention.hires_cam(network, faces, np.array([1, 1]))
     assert heat.shape == (2, 48, 48) and heat.min() >= 0 and heat.max() == pytest.approx(1)
-    assert heat[0, :20, :20].min() > 0.5 and heat[0, 38:, 38:].max() < 0.1
+    assert heat[0, :20, :20].min() > 0.4 and heat[0, 38:, 38:].max() < 0.1
     assert heat[1] == pytest.approx(0)
     lost = attention.occlusion(
         lambda batch: inference.predict(network, batch), faces, np.array([1, 1])
