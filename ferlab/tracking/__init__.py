@@ -1,1 +1,1 @@
-"""Runs in MLflow, provenance, and what DVC keeps. Projects files; decides no number."""
+"""Runs in MLflow, their provenance, and results by name. Reads finished files; decides no number."""
