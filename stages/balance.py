@@ -3,7 +3,7 @@
 from ferlab.data import audit, balance
 from ferlab.data.dataset import Dataset
 from ferlab.files import replacing, write_csv
-from ferlab.reporting import figures
+from ferlab.reporting.figures import data_figures
 from stages import run
 
 
@@ -16,7 +16,7 @@ def main(here):
     with replacing(here.balance) as folder:
         folder.mkdir()
         write_csv(folder / "counts.csv", table)
-        figures.balance_counts(table, folder / "counts.png")
+        data_figures.balance_counts(table, folder / "counts.png")
     train = table[table["split"] == "train"]
     print(
         f"strategy {settings.strategy}: {train['before'].sum()} training images before, {train['after'].sum()} after"

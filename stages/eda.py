@@ -4,7 +4,7 @@ from ferlab.data import audit
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import agreement
 from ferlab.files import replacing, write_csv, write_json
-from ferlab.reporting import figures
+from ferlab.reporting.figures import data_figures, face_figures
 from stages import run
 
 
@@ -26,17 +26,17 @@ def main(here):
             table[table["group"] >= 0].sort_values("group", kind="stable"),
         )
         write_csv(folder / "pixel_statistics.csv", audit.statistics(table))
-        figures.class_counts(
+        data_figures.class_counts(
             dataset.counts(), folder / "class_counts.png", f"Images per class: {dataset.name}"
         )
-        figures.sample_grid(dataset, folder / "sample_grid.png", settings.grid)
-        figures.mean_faces(dataset, folder / "mean_faces.png")
-        figures.pixel_statistics(table, folder / "pixel_statistics.png")
-        figures.duplicates(dataset, table, folder / "duplicates.png")
+        face_figures.sample_grid(dataset, folder / "sample_grid.png", settings.grid)
+        face_figures.mean_faces(dataset, folder / "mean_faces.png")
+        data_figures.pixel_statistics(table, folder / "pixel_statistics.png")
+        face_figures.duplicates(dataset, table, folder / "duplicates.png")
         if known:
             write_csv(folder / "ferplus.csv", people.reset_index())
             write_csv(folder / "agreement.csv", agreement.by_split(table, names, dataset.classes))
-            figures.agreement(
+            data_figures.agreement(
                 agreement.counts(people),
                 folder / "agreement.png",
                 f"How often do people agree with this label: {dataset.name}",

@@ -13,7 +13,9 @@ from ferlab.data import audit
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import agreement, inference, mistakes, scoring, tables
 from ferlab.files import UserError, read_json, replacing, write_csv, write_json, write_text
-from ferlab.reporting import model_figures, report
+from ferlab.reporting import report
+from ferlab.reporting.figures import model_figures
+from ferlab.tracking import runs, sync
 from stages import run
 
 
@@ -75,21 +77,8 @@ def main(here):
             f"of {dataset.name}"
         )
     print(f"look at {out}/report.html")
-    project()
-
-
-def project():
-    """Show the result in MLflow; whatever goes wrong there must not spoil an evaluation that is already written."""
-    try:
-        from ferlab.tracking import runs
-
+    with sync.best_effort():
         runs.project(Path.cwd())
-    except Exception as error:  # noqa: BLE001 - best effort by design
-        print(
-            f"warning: not shown in MLflow ({type(error).__name__}: {error}); `python -m ferlab sync` tries again".replace(
-                "\n", " "
-            )
-        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from ferlab import files, recipes
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import attention, calibration, inference, mistakes, tables
 from ferlab.reporting import explain_page
-from ferlab.tracking import provenance, runs
+from ferlab.reporting.figures import attention_figures, face_figures, model_figures
+from ferlab.tracking import provenance, runs, sync
 from stages import run
 
 
@@ -39,12 +40,12 @@ def main(here):
                 lost = attention.occlusion(
                     lambda batch: inference.predict(network, batch), given, classes
                 )
-            explain_page.attention(
+            attention_figures.attention(
                 folder / f"{name}.png", rows, given, heat, lost, right=name == "right"
             )
         first = next(rows for rows in shown.values() if len(rows)).head(1)
         found = attention.feature_maps(network, faces(first)[0], settings.explain.layers)
-        explain_page.maps(folder / "maps.png", faces(first)[0], found, settings.explain.maps)
+        attention_figures.maps(folder / "maps.png", faces(first)[0], found, settings.explain.maps)
 
         shown_tables = {f"as it is ({split})": parts[split]}
         trusted = {
@@ -61,7 +62,7 @@ def main(here):
                 "chosen_on": settings.train.select_on,
                 "error_cooled": calibration.calibration_error(cooled),
             }
-        explain_page.reliability(
+        model_figures.reliability(
             folder / "reliability.png",
             {name: calibration.reliability(rows) for name, rows in shown_tables.items()},
             f"Calibration ({dataset.name})",
@@ -77,7 +78,7 @@ def main(here):
         files.write_csv(folder / "errors.csv", errors)
         files.write_csv(folder / "doubtful.csv", doubtful)
         rows = doubtful[doubtful["split"] == "train"].head(settings.evaluate.mistakes)
-        explain_page.doubtful(folder / "doubtful.png", rows, faces(rows))
+        face_figures.mistakes(folder / "doubtful.png", rows, faces(rows), "Labels to look at again")
         about = {
             "dataset": dataset.name,
             "network": settings.train.model,
@@ -112,12 +113,8 @@ def main(here):
     )
     print(f"look at {here.out}/explain/explain.html")
     if not here.name:
-        try:
+        with sync.best_effort():
             runs.project_explained(Path.cwd())
-        except Exception as error:  # noqa: BLE001 - best effort: the pages are on disk
-            print(
-                f"warning: not shown in MLflow ({type(error).__name__}); `python -m ferlab sync` tries again"
-            )
 
 
 if __name__ == "__main__":

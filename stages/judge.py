@@ -12,7 +12,7 @@ from ferlab import recipes
 from ferlab.data import audit
 from ferlab.evaluation import agreement, scoring, tables
 from ferlab.files import read_json, write_json
-from ferlab.tracking import provenance, runs
+from ferlab.tracking import provenance, runs, sync
 from stages import run
 
 
@@ -47,12 +47,8 @@ def main(here):
             print(
                 f"{here.name}: {split} {share:.2f} % ({low:.2f} to {high:.2f}) of {row['n']:,} images of {details['dataset']}"
             )
-    try:
+    with sync.best_effort():
         runs.project_recipe(here.name)
-    except Exception as error:  # noqa: BLE001 - best effort: the result is on disk
-        print(
-            f"warning: not shown in MLflow ({type(error).__name__}); `python -m ferlab sync` tries again"
-        )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def best_effort(what="warning", remedy=AGAIN, report=print):
     """
     try:
         yield
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         reason = files.one_line(error)
         if not isinstance(error, files.UserError):
             reason = f"{type(error).__name__}: {reason}"

@@ -12,7 +12,8 @@ from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.evaluation import mistakes, scoring, tables
 from ferlab.files import read_json
-from ferlab.reporting import model_figures, pages, report
+from ferlab.reporting import pages, report
+from ferlab.reporting.figures import model_figures
 from stages import evaluate, place
 
 HOSTILE = '<script src="http://evil.example/x.js">$alert(1)</script>'
