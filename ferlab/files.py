@@ -36,7 +36,7 @@ def one_line(error, limit=120):
 
 @contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+    """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed.
 
     Works for files (atomically) and for folders (an old folder is moved aside just before, and back
     if that fails). What a killed process left beside `path` is removed.
@@ -84,7 +84,7 @@ def read_json(path):
 
 
 def write_csv(path, frame, float_format="%.6f"):
-    """A pandas frame as CSV: LF line ends, fixed decimals, so that equal values give equal bytes."""
+    """A pandas frame as CSV: LF line ends, fixed decimals; equal values give equal bytes."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format=float_format))
 
 

@@ -1,4 +1,4 @@
-"""The page of the stage `explain`, each picture with a sentence on how to read it; the model card."""
+"""The page of the stage `explain`, each picture with how to read it; and the model card."""
 
 from ferlab.evaluation import tables
 from ferlab.reporting import pages

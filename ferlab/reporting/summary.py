@@ -1,4 +1,4 @@
-"""What `make repro` prints at the end: the result, whether it is the pinned one, what to do next."""
+"""What `make repro` prints at the end: the result, whether it is the pinned one, what is next."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The recipes are what their texts say, dvc.yaml knows all of them, and their results are read back as they were written."""
+"""The recipes are what their texts say, dvc.yaml knows all, results are read back as written."""
 
 import subprocess
 import sys
@@ -15,7 +15,8 @@ from ferlab.data.dataset import SIZE, assemble
 from ferlab.data.readers.sources import FER2013_COUNTS
 from ferlab.evaluation import baselines, ensembles, tables
 from ferlab.files import UserError, read_json, write_json
-from ferlab.reporting import papers
+from ferlab.reporting import claims, papers
+from ferlab.reporting.figures import claims_figure
 from tests.builders import tiny
 from tests.pipeline.test_pipeline import EXEMPT
 from tests.repository import TOP
@@ -64,8 +65,8 @@ def test_the_pipeline_lists_every_recipe_with_its_network(pipeline, keys, monkey
         assert recipes.load_recipe(one["recipe"], one["seed"]).train.seed == one["seed"]
 
 
-def test_a_recipe_depends_on_the_same_code_as_the_bench(pipeline):
-    bench = YAML(typ="safe").load((TOP / "dvc.yaml").read_text())["stages"]
+def test_a_recipe_depends_on_the_same_code_as_the_workspace(pipeline):
+    workspace = YAML(typ="safe").load((TOP / "dvc.yaml").read_text())["stages"]
 
     def code(stage):
         deps = (
@@ -76,8 +77,8 @@ def test_a_recipe_depends_on_the_same_code_as_the_bench(pipeline):
 
     stages = {name: stage.get("do", stage) for name, stage in pipeline["stages"].items()}
     for name in ("download", "eda", "balance", "train"):
-        assert code(stages[name]) == code(bench[name]), name
-    assert code(stages["predict"]) - {"stages/predict.py"} <= code(bench["evaluate"])
+        assert code(stages[name]) == code(workspace[name]), name
+    assert code(stages["predict"]) - {"stages/predict.py"} <= code(workspace["evaluate"])
 
 
 @pytest.mark.parametrize("stage", ["anchor", "ensemble", "judge", "judge_anchor", "judge_ensemble"])
@@ -169,7 +170,9 @@ def test_ho_2016_has_nine_convolutions_six_classes_and_the_merged_counts(fer2013
     assert first.count("Conv2D") == 3
 
 
-def test_fourlayer_2025_grows_disgust_and_surprise_and_is_trained_as_told(fer2013, monkeypatch):
+def test_fourlayer_2025_grows_disgust_and_surprise_and_is_trained_as_published(
+    fer2013, monkeypatch
+):
     data = balanced(fer2013, "fourlayer_2025", monkeypatch)
     grown = set(data.table.loc[data.table["origin"] != "original", "label"])
     assert grown == {"disgust", "surprise"}
@@ -275,7 +278,7 @@ def test_a_bad_recipe_is_refused_with_its_file_and_key(change, said, tmp_path, m
         recipes.load_recipe("silva2025")
 
 
-def test_use_puts_a_recipe_on_the_bench_and_keeps_comments_and_changes(tmp_path, monkeypatch):
+def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q"], check=True)
     (tmp_path / "recipes").mkdir()
@@ -349,7 +352,7 @@ def test_predictions_are_read_back_in_thousandths_and_packed_alike_twice(tmp_pat
     ],
 )
 def test_the_verdict_on_a_claim(measured, published, low, high, word):
-    assert papers.verdict(measured, published, low, high) == word
+    assert claims.verdict(measured, published, low, high) == word
 
 
 def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(monkeypatch, tmp_path):
@@ -366,5 +369,5 @@ def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(monkeypa
             read_json(recipes.result_folder(key) / "metrics.json")["private_accuracy"]
             == details["splits"]["private"]["accuracy"]
         )
-    papers._figure(tmp_path / "papers.png", [row for row in papers.rows() if row["key"]])
+    claims_figure.draw(tmp_path / "papers.png", [row for row in papers.rows() if row["key"]])
     assert (tmp_path / "papers.png").stat().st_size > 10_000
