@@ -20,7 +20,9 @@ def stages(text, name="dvc.lock"):
     except (YAMLError, TypeError, KeyError) as error:
         reason = files.one_line(error)
         raise files.UserError(f"{name}: names no stages ({reason}); git checkout {name}") from None
-    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(stage, dict) for stage in content.values()
+    ):
         raise files.UserError(f"{name}: its stages are damaged; git checkout {name}")
     return content
 

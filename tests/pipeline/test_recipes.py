@@ -36,7 +36,7 @@ def pipeline():
 @pytest.fixture(scope="module")
 def keys(pipeline):
     """{key: {recipe, seed, model}} of all that trains."""
-    return next(one["networks"] for one in pipeline["vars"] if "networks" in one)
+    return next(entry["networks"] for entry in pipeline["vars"] if "networks" in entry)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,18 +51,22 @@ def test_a_recipe_is_strictly_valid_and_says_what_it_is(name, monkeypatch):
 
 def test_the_pipeline_lists_every_recipe_with_its_network(pipeline, keys, monkeypatch):
     monkeypatch.chdir(TOP)
-    anchored = next(one["anchors"] for one in pipeline["vars"] if "anchors" in one)
-    assert sorted(next(one["recipes"] for one in pipeline["vars"] if "recipes" in one)) == NAMES
-    ensembles = next(one["ensembles"] for one in pipeline["vars"] if "ensembles" in one)
-    for name, one in ensembles.items():
+    anchored = next(entry["anchors"] for entry in pipeline["vars"] if "anchors" in entry)
+    assert (
+        sorted(next(entry["recipes"] for entry in pipeline["vars"] if "recipes" in entry)) == NAMES
+    )
+    ensembles = next(entry["ensembles"] for entry in pipeline["vars"] if "ensembles" in entry)
+    for name, members in ensembles.items():
         assert recipes.load_recipe(name).anchor.members == [
-            key for place, key in one.items() if place != "recipe"
+            key for place, key in members.items() if place != "recipe"
         ]
-    assert {one["recipe"] for one in keys.values()} | set(anchored) | set(ensembles) == set(NAMES)
-    for key, one in keys.items():
-        assert key == recipes.key(one["recipe"], one["seed"])
-        assert recipes.load_recipe(one["recipe"], one["seed"]).train.model == one["model"]
-        assert recipes.load_recipe(one["recipe"], one["seed"]).train.seed == one["seed"]
+    assert {network["recipe"] for network in keys.values()} | set(anchored) | set(ensembles) == set(
+        NAMES
+    )
+    for key, entry in keys.items():
+        assert key == recipes.key(entry["recipe"], entry["seed"])
+        assert recipes.load_recipe(entry["recipe"], entry["seed"]).train.model == entry["model"]
+        assert recipes.load_recipe(entry["recipe"], entry["seed"]).train.seed == entry["seed"]
 
 
 def test_a_recipe_depends_on_the_same_code_as_the_workspace(pipeline):
@@ -84,7 +88,7 @@ def test_a_recipe_depends_on_the_same_code_as_the_workspace(pipeline):
 @pytest.mark.parametrize("stage", ["anchor", "ensemble", "judge", "judge_anchor", "judge_ensemble"])
 def test_what_needs_no_network_declares_its_modules_and_loads_nothing_heavy(stage, pipeline):
     module = "judge" if stage.startswith("judge") else "anchor"
-    told = subprocess.run(
+    modules = subprocess.run(
         [sys.executable, "-c", f"import stages.{module}, sys; print(*sys.modules)"],
         cwd=TOP,
         capture_output=True,
@@ -92,14 +96,14 @@ def test_what_needs_no_network_declares_its_modules_and_loads_nothing_heavy(stag
         check=True,
     ).stdout.split()
     deps = pipeline["stages"][stage]["do"]["deps"]
-    for name in {name for name in told if name.split(".")[0] == "ferlab"} - set(EXEMPT):
+    for name in {name for name in modules if name.split(".")[0] == "ferlab"} - set(EXEMPT):
         assert f"../{name.replace('.', '/')}.py" in deps, name
-    assert not {"tensorflow", "keras", "mlflow"} & set(told)
+    assert not {"tensorflow", "keras", "mlflow"} & set(modules)
 
 
 @pytest.fixture(scope="module")
 def fer2013():
-    """FER2013's labels and splits over blank faces: what balancing does to the counts needs no pixel."""
+    """FER2013's labels and splits over blank faces: what balancing counts needs no pixel."""
     rows = [
         (name, split)
         for split, column in FER2013_COUNTS.items()
