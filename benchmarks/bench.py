@@ -27,7 +27,7 @@ from ferlab.data import augment
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.data.readers import sources
 from ferlab.progress import Progress, duration
-from ferlab.reporting.figures import ACCENT, INK, MUTED, figure
+from ferlab.reporting.figures.style import ACCENT, INK, MUTED, figure
 from ferlab.tracking import provenance
 
 TEXTS, FREE, ROUNDS, SECONDS = "texts", "default, float32, sums in any order", 3, 2.0

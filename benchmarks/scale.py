@@ -22,7 +22,7 @@ from ferlab import files, params
 from ferlab.data.dataset import Dataset
 from ferlab.progress import duration
 from ferlab.scaling import cluster as clusters
-from ferlab.tracking import provenance, runs, store
+from ferlab.tracking import provenance, search, store, writing
 
 NOTES, PAGE = Path("reports/scale.json"), Path("reports/scale.md")
 TRIALS, EPOCHS, IMAGES = 4, 2, 3_000  # of each measured turn; training images of a trial's epoch
@@ -206,8 +206,8 @@ def _client(each):
         "selection_accuracy": 0.5,
     }
     with store.store() as client:
-        run = client.create_run(runs._experiment(client, "scale")).info.run_id
-        runs.log_epoch(client, run, row)
+        run = client.create_run(search.experiment_of(client, "scale")).info.run_id
+        writing.log_epoch(client, run, row)
         ready.wait(60)  # all clients together; one that failed must not hold up the others for ever
         until, found, refused = time.perf_counter() + WRITING, [], []
 
@@ -217,7 +217,7 @@ def _client(each):
                 epoch += each
                 began = time.perf_counter()
                 try:
-                    runs.log_epoch(client, run, row | {"epoch": epoch})
+                    writing.log_epoch(client, run, row | {"epoch": epoch})
                 except Exception as error:
                     refused.append(error)
                 found.append(time.perf_counter() - began)

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ferlab import files, params, recipes
+from ferlab import dvc_files, files, params, recipes
 from ferlab.tracking.provenance import machine
 from ferlab.tracking.store import dead_runs, store
 from ferlab.training.backend import fast_bfloat16
@@ -129,19 +129,11 @@ def missing():
 
 
 def _outs(file):
-    """{path: md5, empty where there is none} of the outputs and metrics in dvc.lock or dvc.yaml; {} where it cannot be read."""
+    """The outputs in dvc.lock or dvc.yaml (dvc_files.outputs); {} where it cannot be read."""
     try:
-        stages = params.raw(files.root() / file)["stages"].values()
-        listed = [
-            out for stage in stages for kind in ("outs", "metrics") for out in stage.get(kind, [])
-        ]
-    except (files.UserError, TypeError, KeyError, AttributeError):
+        return dvc_files.outputs(dvc_files.stages((files.root() / file).read_text(), file))
+    except (OSError, ValueError, TypeError, files.UserError):
         return {}
-    found = {}
-    for out in listed:
-        about = out if isinstance(out, dict) else {"path": out}
-        found[about.get("path") or next(iter(about))] = about.get("md5", "")
-    return found
 
 
 def dead_mlflow_runs():
@@ -212,7 +204,7 @@ def remote():
     try:
         found = Config.from_cwd()
     except ConfigError as error:
-        yield " ".join(str(error).split())[:200], "mend .dvc/config, or git checkout .dvc/config"
+        yield files.one_line(error, 200), "fix .dvc/config, or git checkout .dvc/config"
         return
     name = found["core"].get("remote")
     about = found["remote"].get(name, {})
@@ -268,7 +260,7 @@ def _s3(bucket, about):
             ),
         }.get(code, (f"answers {code or error}", "ask who runs it"))
     except botocore.exceptions.BotoCoreError as error:
-        return " ".join(str(error).split())[:120], "check the network"
+        return files.one_line(error), "check the network"
 
 
 def _answers(address):

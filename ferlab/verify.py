@@ -12,8 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from ferlab import dvc_files
 from ferlab.files import UserError
 
 WAYS = {
@@ -32,11 +31,9 @@ def verify(changes=(), report=print):
         found = {}
         for way in WAYS:
             began = time.monotonic()
-            found[way] = outs(
-                run(
-                    Path(temporary) / way / "repository", way, ["download.dataset=sample", *changes]
-                )
-            )
+            folder = Path(temporary) / way / "repository"
+            lock = run(folder, way, ["download.dataset=sample", *changes])
+            found[way] = dvc_files.outputs(dvc_files.stages(lock))
             report(f"{way}: {len(found[way])} outputs in {time.monotonic() - began:.0f} s")
         compare(found, report)
 
@@ -110,9 +107,3 @@ def clone(folder):
         if Path(name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, folder / name)
-
-
-def outs(lock):
-    """{path: md5} of every output that a dvc.lock names."""
-    stages = YAML(typ="safe").load(lock)["stages"]
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}

@@ -80,10 +80,10 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError) as error:
             if address == "local":
                 raise files.UserError(
-                    f"Ray cannot be started here ({_first_line(error)})"
+                    f"Ray cannot be started here ({files.one_line(error)})"
                 ) from None
             raise files.UserError(
-                f"--address {address}: this machine is no node of that cluster ({_first_line(error)}); "
+                f"--address {address}: this machine is no node of that cluster ({files.one_line(error)}); "
                 f"run here: ray start --address={address}"
             ) from None
         try:
@@ -254,7 +254,7 @@ def fit(dataset, settings, folder, on_epoch, on_uneven, on_wait):
                     raise (
                         what
                         if isinstance(what, files.UserError)
-                        else files.UserError(f"the cluster: {_first_line(what)}")
+                        else files.UserError(f"the cluster: {files.one_line(what)}")
                     )
                 elif kind == "done":
                     return what, lambda: cluster.forget(name)
@@ -310,7 +310,7 @@ def _train(dataset, settings, name, storage, versions, desk):
         except Exception as error:  # a full bucket must not cost the training, only its resume
             tell(
                 "unsaved",
-                f"{remote.path}: {_first_line(error)}; the training goes on, but could not be resumed",
+                f"{remote.path}: {files.one_line(error)}; the training goes on, but could not be resumed",
             )
         if tell("epoch", (row, seconds)):
             raise Stopped
@@ -384,7 +384,7 @@ def _answers(address):
             socket.create_connection((host, int(port)), timeout=SERVER_TIMEOUT / 2).close()
         except (OSError, OverflowError) as error:
             raise files.UserError(
-                f"--address {address}: nobody answers ({_first_line(error)}); start it: "
+                f"--address {address}: nobody answers ({files.one_line(error)}); start it: "
                 "ray start --head"
             ) from None
     command = [sys.executable, "-m", "ray.scripts.scripts", "status"] + (
@@ -420,7 +420,7 @@ def _try_storage(storage):
                 there.remove()
             said.append(None)
         except Exception as error:
-            said.append(_first_line(error))
+            said.append(files.one_line(error))
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
@@ -430,7 +430,3 @@ def _try_storage(storage):
         raise files.UserError(
             f"--storage {storage}: {why}; checkpoints need a place that can be written"
         )
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

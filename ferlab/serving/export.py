@@ -6,7 +6,6 @@ before they are put in their place. Finding faces in photos, and the mean over
 a face and its mirror image, are left to who calls them; the folder does both (ferlab.serving).
 """
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -56,7 +55,7 @@ def export(model="", format="onnx", out=None):
         about = {
             "classes": list(predictor.classes),
             "model": Path(model).name or "the one that ships",
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": files.sha256(path),
         }  # of the .keras file
         if format == "mlflow":
             write_mlflow(path, about, part)

@@ -3,7 +3,6 @@
 Pictures are answered and forgotten: none is written anywhere.
 """
 
-import base64
 import functools
 import logging
 import os
@@ -38,12 +37,12 @@ POLICY = (
 
 
 def choices(first=""):
-    """{name on the page: name for Predictor} of the models here: `first`, the one that ships, the bench's, the recipes'."""
+    """{name on the page: name for Predictor} of the models here: `first`, the one that ships, the workspace's, the recipes'."""
     found = {first: first} if first else {}
     if (SHIPPED / "model.json").exists():
         found["shipped"] = ""
     if Path("models/model.keras").exists():
-        found["bench"] = "bench"
+        found["workspace"] = "workspace"
     return found | {
         path.parent.name: str(path)
         for path in sorted((recipes.RECIPES / "runs").glob("*/model.keras"))
@@ -73,7 +72,7 @@ class Looker:
 
     def _load(self, name):
         asked = choices(self._first)[name]
-        path = {"": SHIPPED / "model.keras", "bench": Path("models/model.keras")}.get(
+        path = {"": SHIPPED / "model.keras", "workspace": Path("models/model.keras")}.get(
             asked, Path(asked)
         )
         return self._cached(
@@ -104,9 +103,7 @@ class Looker:
             for one, row in zip(found, given.tolist(), strict=True):
                 one["probabilities"] = [round(value, 4) for value in row]
             for one, face, hot in zip(found, cut, heat, strict=False):
-                one["cam"] = "data:image/png;base64," + base64.b64encode(
-                    pages.png(warm(face, hot))
-                ).decode("ascii")
+                one["cam"] = pages.inline(pages.png(warm(face, hot)))
         height, width = picture.shape[:2]
         return {
             "width": width,

@@ -4,7 +4,6 @@ What is written: a picture with frames for each photo (a clip for each clip), an
 """
 
 import contextlib
-import hashlib
 import itertools
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ferlab import files, params, recipes
+from ferlab import dvc_files, files, params, recipes
 from ferlab.data.classes import CLASSES
 from ferlab.data.readers import images
 from ferlab.evaluation import inference, tables
@@ -93,7 +92,7 @@ def whole(image):
 def find_model(name):
     """Yield (path, backend) of a model, for as long as the block lasts.
 
-    name: nothing (the one that ships), a `.keras` file, `bench`, a recipe's key, a DVC experiment, an MLflow run (name or id).
+    name: nothing (the one that ships), a `.keras` file, `workspace`, a recipe's key, a DVC experiment, an MLflow run (name or id).
     """
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
@@ -101,7 +100,7 @@ def find_model(name):
             yield _shipped(), "tensorflow"
         elif Path(name).suffix == ".keras":
             yield Path(name), "tensorflow"
-        elif name == "bench":
+        elif name == "workspace":
             yield Path("models/model.keras"), params.raw()["train"]["backend"]
         else:
             bring(name, path)
@@ -110,7 +109,7 @@ def find_model(name):
 
 def _shipped():
     about, path = files.read_json(SHIPPED / "model.json"), SHIPPED / "model.keras"
-    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
+    if not path.exists() or files.sha256(path) != about["sha256"]:
         raise files.UserError(
             f"{path}: not the model that ships (its sha256 differs); git checkout {path.parent.name}"
         )
@@ -130,38 +129,21 @@ def _classes(path, count):
 
 def bring(name, path):
     """Copy the model of a recipe, an experiment or an MLflow run to `path`."""
-    from ferlab.tracking import dvc_files, runs
+    from ferlab.tracking import artifacts, lookup
 
-    known = {experiment: revision for experiment, revision, _ in dvc_files.experiments()}
-    if name in recipes.with_result() or name in known:
-        from dvc.api import DVCFileSystem
-
-        place, source = (
-            (files.root(), "models/model.keras")
-            if name in known
-            else (files.root() / recipes.RECIPES, f"runs/{name}/model.keras")
-        )
-        try:
-            DVCFileSystem(str(place), rev=known.get(name)).get(source, str(path))
-        except Exception as error:  # DVC raises many kinds
-            if name not in known and "train" not in recipes.raw_recipe(recipes.recipe_of(name)[0]):
-                raise files.UserError(
-                    f"{name}: this recipe trains no network; name another"
-                ) from None
-            how = (
-                f"dvc exp apply {name} && dvc repro"
-                if name in known
-                else f"dvc --cd {recipes.RECIPES} repro predict@{name}"
-            )
-            reason = " ".join(str(error).split())[:100]
-            raise files.UserError(
-                f"{name}: {source} is not in DVC's cache ({reason}); {how}"
-            ) from None
-        return
-    if not runs.fetch_model(name, path):
-        listed = ["bench", *recipes.with_result(), *known]
+    commits = {experiment: commit for experiment, commit, _ in dvc_files.experiments()}
+    if name in commits:
+        dvc_files.fetch(name, {"models/model.keras": path}, revision=commits[name])
+    elif name in recipes.with_result():
+        if "train" not in recipes.raw_recipe(recipes.recipe_of(name)[0]):
+            raise files.UserError(f"{name}: this recipe trains no network; name another")
+        folder, fix = recipes.RECIPES, f"dvc --cd {recipes.RECIPES} repro predict@{name}"
+        source = f"runs/{name}/model.keras"
+        dvc_files.fetch(name, {source: path}, files.root() / folder, fix=fix)
+    elif not artifacts.fetch_model(name, path):
         raise files.UserError(
-            f"{name}: no model file, recipe, DVC experiment or MLflow run; known: {', '.join(listed)}"
+            f"{name}: no model file, recipe, DVC experiment or MLflow run; "
+            f"known: {', '.join(lookup.names())}"
         )
 
 

@@ -1,13 +1,10 @@
 """`python -m ferlab ship <key>`: a recipe's model into pretrained/, with its card, so that a fresh clone can predict at once."""
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from ferlab import files, recipes
+from ferlab import dvc_files, files, recipes
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import calibration, tables
 from ferlab.reporting import explain_page
@@ -27,16 +24,15 @@ def release(key):
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         predict.bring(key, path)
-        content = path.read_bytes()
-        found, wanted = hashlib.md5(content, usedforsecurity=False).hexdigest(), pinned(key)
+        size, found, wanted = path.stat().st_size, files.md5(path), pinned(key)
         if found != wanted:
             raise files.UserError(
                 f"{key}: its model has the md5 {found}, {recipes.RECIPES}/dvc.lock says {wanted}; "
                 f"dvc --cd {recipes.RECIPES} checkout train@{key}"
             )
-        if len(content) > MAX_BYTES:
+        if size > MAX_BYTES:
             raise files.UserError(
-                f"{key}: its model has {len(content):,} bytes, at most {MAX_BYTES:,} ship with the repository"
+                f"{key}: its model has {size:,} bytes, at most {MAX_BYTES:,} ship with the repository"
             )
         with files.replacing(predict.SHIPPED) as folder:
             folder.mkdir()
@@ -50,9 +46,9 @@ def release(key):
                 folder / "model.json",
                 {
                     "recipe": key,
-                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "sha256": files.sha256(path),
                     "md5": found,
-                    "bytes": len(content),
+                    "bytes": size,
                     "dataset": details["dataset"],
                     **scores,
                 },
@@ -62,12 +58,7 @@ def release(key):
 
 def pinned(key):
     """The md5 that recipes/dvc.lock gives the model of a key."""
-    stages = YAML(typ="safe").load((recipes.RECIPES / "dvc.lock").read_text(encoding="utf-8"))[
-        "stages"
-    ]
-    return next(
-        out["md5"] for out in stages[f"train@{key}"]["outs"] if out["path"].endswith("model.keras")
-    )
+    return dvc_files.locked(recipes.RECIPES)[f"runs/{key}/model.keras"]
 
 
 def card(key, details, settings):

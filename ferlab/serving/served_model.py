@@ -6,7 +6,6 @@ MLflow loads the model by running this file; nothing is pickled.
 import base64
 import binascii
 import copy
-import hashlib
 import json
 from pathlib import Path
 
@@ -55,7 +54,7 @@ class Refused(MlflowException):
 class Served(PythonModel):
     def load_context(self, context):
         path, about = Path(context.artifacts["model"]), context.model_config
-        if hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
+        if files.sha256(path) != about["sha256"]:
             raise files.UserError(
                 f"{path}: not the model that was exported (its sha256 differs); export it again"
             )

@@ -308,6 +308,7 @@ def test_a_model_with_other_classes_or_an_unknown_name_is_one_line(tmp_path, mod
         predict.Predictor("majority", "none")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with pytest.raises(
-        UserError, match="never: no model file, recipe, DVC experiment or MLflow run; known: bench"
+        UserError,
+        match="never: no model file, recipe, DVC experiment or MLflow run; known: workspace",
     ):
         predict.Predictor("never", "none")
