@@ -13,7 +13,7 @@ from PIL import Image
 
 from ferlab import __main__
 from ferlab.data.classes import CLASSES
-from ferlab.data.identity import copies, fingerprints, identify
+from ferlab.data.identity import copies, description, fingerprints, identify
 from ferlab.data.readers import sources
 from ferlab.files import UserError
 
@@ -102,7 +102,7 @@ def test_the_jpegs_of_kaggles_folders_are_known_exactly(monkeypatch):
     jpegs = each(
         lambda face: cv2.imdecode(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 95])[1], 0)
     )
-    monkeypatch.setattr(identify, "_search", None)
+    monkeypatch.setattr(identify, "search", None)
     match = found(jpegs)
     assert (match.official == np.arange(N)).all() and (match.change == "lossy").all()
 
@@ -146,7 +146,7 @@ def test_nearly_equal_official_images_are_not_taken_twice():
 
 
 def described(match, labels=LABELS, splits=SPLITS):
-    return identify.describe(match, labels, splits, KNOWN)
+    return description.describe(match, labels, splits, KNOWN)
 
 
 def test_a_true_copy_has_nothing_to_tell():
@@ -249,7 +249,7 @@ def test_copies_of_every_form_are_read(form, tmp_path):
         ) == (0, 50)
     if form in ("folders 0 to 6", "one folder"):
         assert (told["relabelled"], told["unnamed"]) == (0, N if form == "one folder" else 0)
-    text = copies.table(told)
+    text = description.table(told)
     assert told["summary"][0] in text and ("resized or cropped" in text) == (form == "96x96 RGB")
 
 
@@ -279,7 +279,7 @@ def test_an_excerpt_is_a_copy_too(tmp_path):
     big = dataclasses.replace(KNOWN, hashes=np.r_[KNOWN.hashes, np.arange(9000, dtype=np.uint64)])
     assert copies.copy(write(tmp_path / "x.zip", some), KNOWN)["known"] == 30
     found = copies.copy(write(tmp_path / "x.zip", some), KNOWN) | {"official": len(big.hashes)}
-    assert identify.is_copy(found) and not identify.is_copy(found | {"foreign": 31, "images": 61})
+    assert description.is_copy(found) and not description.is_copy(found | {"foreign": 31, "images": 61})
 
 
 def test_the_pipeline_tells_the_same_of_sizes_and_colours(tmp_path, monkeypatch):
