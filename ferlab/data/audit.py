@@ -21,13 +21,14 @@ SLACK = 1e-4  # far more than the error of a float32 sum of 16 products
 def audit(dataset, near_duplicate):
     """DataFrame, one row per image in the dataset's order:
 
-    id, split, label, official: as in the dataset's table. mean, std: of the pixels (0 to 255),
-    rounded to 4 places. blank: std < 2. group: number of the exact-duplicate group (equal pixels),
-    -1 where the image is unique. near_group: the same for near duplicates: images linked, directly
-    or through others, by equal pixels or by a correlation of their 12x12 thumbnails of at least
-    `near_duplicate`; blank images belong to none. across_splits: the exact group spans two or more
-    splits. conflicting: it carries more than one label. seen: it holds both a training image and
-    an evaluation image (true for all images of the group).
+    id, split, label, official: as in the dataset's table.
+    mean, std: of the pixels (0 to 255), rounded to 4 places. blank: std < 2.
+    group: number of the exact-duplicate group (equal pixels), -1 where the image is unique.
+    near_group: the same for near duplicates: images linked, directly or through others, by equal
+      pixels or by a correlation of their 12x12 thumbnails of at least `near_duplicate`; blank
+      images belong to none.
+    across_splits: the exact group spans two or more splits. conflicting: it has several labels.
+    seen: it has both a training image and an evaluation image (true for all images of the group).
     """
     faces = dataset.faces
     mean, std, thumbnails = _measured(faces)

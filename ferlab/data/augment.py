@@ -28,8 +28,7 @@ def parameters(key, n):
 
 
 def apply(faces, uniforms, *, flip, rotation, shift, zoom, erase=0.0, side=SIZE):
-    """Faces uint8 (n, 48, 48), each moved by its row of `uniforms` (n, 8), as uint8 (n, side,
-    side).
+    """Faces uint8 (n, 48, 48), each moved by its row of `uniforms` (n, 8): uint8 (n, side, side).
 
     flip: mirror where the uniform is below one half, or a bool array (n,) of the rows to mirror.
     rotation: largest angle in degrees, about the image's centre. shift: largest shift as a share of

@@ -3,7 +3,7 @@
 Lines of the plain shape that all published copies have are parsed by NumPy, many at once and in two
 threads; any other line goes through the csv module, and so does the whole file where a line alone
 cannot say what it means (quoted cells that hold line breaks, for example). All three give the same
-rows and the same errors. The whole official file takes about 2 s.
+rows and the same errors.
 """
 
 import csv
