@@ -49,9 +49,9 @@ def read(dataset):
     is found.
     """
     if dataset == "sample":
-        from ferlab.data import sample
+        from ferlab.data.sample.dataset import draw
 
-        return sample.draw(), {"kind": "sample"}
+        return draw(), {"kind": "sample"}
     place = os.environ.get("FER2013") if dataset == "fer2013" else dataset
     if place and "://" not in place:
         return _read_from(dataset, place)

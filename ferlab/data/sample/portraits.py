@@ -1,4 +1,4 @@
-"""A drawn portrait from a face's parameters, in integers alone; `ferlab.data.sample` says whose.
+"""A drawn portrait from a face's parameters, in integers alone.
 
 Lengths are hundredths of a pixel, coverages and activations 0..256, tones 0..255. `p` holds the
 parameters of n people, each int32 (n, 1, 1); u and v, f and w are places, int32 (n, 48, 48).
