@@ -16,6 +16,7 @@ from ferlab.data.classes import CLASSES
 from ferlab.data.identity import copies, description, fingerprints, identify
 from ferlab.data.readers import sources
 from ferlab.files import UserError
+from tests.builders import images, tiny
 
 N = 350  # a multiple of 7 and 10
 RANDOM = np.random.default_rng(7)
@@ -279,7 +280,9 @@ def test_an_excerpt_is_a_copy_too(tmp_path):
     big = dataclasses.replace(KNOWN, hashes=np.r_[KNOWN.hashes, np.arange(9000, dtype=np.uint64)])
     assert copies.copy(write(tmp_path / "x.zip", some), KNOWN)["known"] == 30
     found = copies.copy(write(tmp_path / "x.zip", some), KNOWN) | {"official": len(big.hashes)}
-    assert description.is_copy(found) and not description.is_copy(found | {"foreign": 31, "images": 61})
+    assert description.is_copy(found) and not description.is_copy(
+        found | {"foreign": 31, "images": 61}
+    )
 
 
 def test_the_pipeline_tells_the_same_of_sizes_and_colours(tmp_path, monkeypatch):
@@ -302,6 +305,11 @@ def test_the_pipeline_tells_the_same_of_sizes_and_colours(tmp_path, monkeypatch)
     )
     rows = data.table.set_index("id")["official"]
     assert all(rows[name] in (int(name.rpartition("/")[2]), -1, 5, 6) for name in rows.index)
+
+
+def test_made_up_faces_are_no_copy_of_the_real_fer2013(tmp_path):
+    data, _ = sources.read_path(write(tmp_path / "x.zip", images(tiny())))
+    assert data.identity == {} and set(data.table["official"]) == {-1}
 
 
 def test_what_cannot_be_a_copy_or_be_read_is_one_line(tmp_path):
