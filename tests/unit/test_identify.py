@@ -1,4 +1,4 @@
-"""What a copy is, is told rightly: on made copies of a small made-up original, and of the real one where it is present."""
+"""Copies are described rightly: of a small made-up original, and of the real one if present."""
 
 import dataclasses
 import io
@@ -370,7 +370,8 @@ REAL = os.environ.get("FER2013", "")
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="needs the real images: set FER2013 to their zip")
 def test_no_image_can_be_recovered_from_the_fingerprints(monkeypatch):
-    """The best linear reconstruction, learned on half of the images, gives back no more than a blur of nine by nine points."""
+    """The best linear reconstruction, learned on half of the images, is worth no more than a blur
+    of nine by nine points."""
     data, _ = sources.read("fer2013")
     faces = (
         data.faces[np.argsort(data.table["official"].to_numpy())]

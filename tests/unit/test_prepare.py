@@ -78,8 +78,8 @@ def test_the_file_says_how_the_network_is_used_and_predicting_goes_by_it(pair, l
 def test_what_is_explained_is_what_the_network_saw(loaded):
     equal, plain = loaded
     ready, classes = prepare.prepared(FACES, True), np.arange(6)
-    heat = attention.grad_cam(equal, FACES, classes)
-    np.testing.assert_allclose(heat, attention.grad_cam(plain, ready, classes), atol=1e-4)
+    heat = attention.hires_cam(equal, FACES, classes)
+    np.testing.assert_allclose(heat, attention.hires_cam(plain, ready, classes), atol=1e-4)
     maps = attention.feature_maps(equal, FACES[0], "pools")
     for name, expected in attention.feature_maps(plain, ready[0], "pools").items():
         np.testing.assert_allclose(maps[name], expected, atol=1e-4)
