@@ -470,7 +470,7 @@ def network(tmp_path_factory):
 
 
 def rewritten(network, t, **changes):
-    """The model with some members replaced (a function of the old content, or None to leave it out)."""
+    """The model with some members replaced, by a function of the old content or None for none."""
     with zipfile.ZipFile(network) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for name, change in changes.items():
@@ -598,6 +598,6 @@ def test_a_sound_model_is_loaded_but_not_for_other_classes(network):
     assert "has 3 classes, the data have 7" in refused(inference.load, network, "tensorflow", 7)
 
 
-def test_the_corpus_is_as_large_as_the_readme_says():
-    said = re.search(r"(\d+) hostile inputs", (REPOSITORY / "README.md").read_text())
-    assert int(said[1]) == len(CORPUS) + len(SETTINGS) + len(MODELS)
+def test_the_corpus_is_as_large_as_the_docs_say():
+    match = re.search(r"(\d+) hostile inputs", (REPOSITORY / "docs/reliability.md").read_text())
+    assert int(match[1]) == len(CORPUS) + len(SETTINGS) + len(MODELS)
