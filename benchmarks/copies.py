@@ -1,5 +1,8 @@
-"""`python -m benchmarks.copies`: copies of FER2013 as they go around are made from the official one ($FER2013), each with a truth
-that is known, and `python -m ferlab identify` is asked what they are. Writes docs/identify-table.md (about ten minutes).
+"""`python -m benchmarks.copies`: is every kind of copy of FER2013 recognised for what it is?
+
+Copies as they circulate are made from the official one ($FER2013), so that the truth about each is
+known, and described by what `python -m ferlab identify` uses. Writes docs/identify-table.md (about
+ten minutes).
 """
 
 import os
@@ -17,7 +20,8 @@ from ferlab import files
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE
 from ferlab.data.identity import copies
-from ferlab.data.readers import csv_faces, sources
+from ferlab.data.readers import sources
+from ferlab.data.readers.spellings import CSV_CODES, OFFICIAL
 
 OUT = Path("docs/identify-table.md")
 FOLDER = {"train": "train", "public": "test", "private": "test"}
@@ -31,7 +35,10 @@ def encoded(face, ending=".png"):
 
 
 def moved(face, random, angle=0.0, zoom=0.0, shift=0.0):
-    """The face turned, zoomed and shifted by up to so much (degrees, share, share), what moves in repeats the edge."""
+    """The face turned, zoomed and shifted by up to so much (degrees, share, share).
+
+    Where a movement uncovers something, the edge is repeated.
+    """
     middle = (SIZE - 1) / 2
     matrix = cv2.getRotationMatrix2D(
         (middle, middle), random.uniform(-angle, angle), 1 + random.uniform(-zoom, zoom)
@@ -45,7 +52,7 @@ def brighter(face):
 
 
 def altered(face):
-    """What the copy had that this project was given at first: contrast times 1.2, then equalised."""
+    """A widespread alteration: contrast times 1.2, then equalised."""
     return cv2.equalizeHist(cv2.convertScaleAbs(face, alpha=1.2))
 
 
@@ -64,24 +71,28 @@ def changed(change, ending=".png"):
 
 
 def resplit(data, random, change=None, share=0.8):
-    """im0.png, im1.png ... in train/<class> and test/<class>, 80 to 20 by lot; with `change` each fifth face once more, changed,
-    before that."""
+    """im0.png, im1.png ... in train/<class> and test/<class>, 80 to 20 by lot.
+
+    With `change` each fifth face is there once more, changed, before they are split.
+    """
     rows = [(face, label) for face, label in zip(data.faces, data.table["label"], strict=True)]
     if change:
         rows += [(change(face), label) for face, label in rows[::5]]
-    made, numbers = {}, {}
+    entries, numbers = {}, {}
     for (face, label), lot in zip(rows, random.random(len(rows)), strict=True):
         folder = f"{'train' if lot < share else 'test'}/{label}"
         numbers[folder] = numbers.get(folder, -1) + 1
-        made[f"{folder}/im{numbers[folder]}.png"] = encoded(face)
-    return made
+        entries[f"{folder}/im{numbers[folder]}.png"] = encoded(face)
+    return entries
 
 
 def augmented(data, random):
-    def one(face):
+    """Each fifth face once more, mirrored or not and moved, before all are split anew."""
+
+    def change(face):
         return moved(face[:, ::-1] if random.random() < 0.5 else face, random, 10, 0.05, 0.05)
 
-    return resplit(data, random, one)
+    return resplit(data, random, change)
 
 
 def mixed(data, random):
@@ -104,7 +115,7 @@ def relabelled(data, random):
 
 
 def ferplus(data, random):
-    """As FER+'s own program writes them: fer0000000.png in FER2013Train, FER2013Valid, FER2013Test."""
+    """As FER+'s own program writes them: fer0000000.png in FER2013Train and its other folders."""
     return {
         f"{FERPLUS[row.split]}/fer{row.official:07}.png": encoded(face)
         for face, row in zip(data.faces, data.table.itertuples(), strict=True)
@@ -113,8 +124,8 @@ def ferplus(data, random):
 
 def shuffled_csv(data, random):
     """Rows and columns in another order, blanks in the header, \\r\\n."""
-    codes = {name: code for code, name in enumerate(csv_faces.CSV_CODES)}
-    usage = {split: name for name, split in csv_faces.OFFICIAL.items()}
+    codes = {name: code for code, name in enumerate(CSV_CODES)}
+    usage = {split: name for name, split in OFFICIAL.items()}
     lines = [" pixels,emotion, Usage"]
     for row in random.permutation(len(data.faces)):
         label, split = data.table["label"].iloc[row], data.table["split"].iloc[row]
@@ -152,32 +163,38 @@ COPIES = {
 }
 
 
+HEAD = [
+    "| copy | official images found | what was done | foreign | more than once | in another split "
+    "| other label | leak | seconds |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+def row(name, identity, seconds):
+    """A line of the table, from what identify says of a copy."""
+    changes = ", ".join(f"{kind} {n:,}" for kind, n in identity["changes"].items())
+    known, leak = f"{identity['known']:,}", identity["leak"]
+    numbers = (f"{identity[key]:,}" for key in ("foreign", "repeated", "moved", "relabelled"))
+    leaked = f"{leak['images']:,} of {leak['of']:,}"
+    return f"| {' | '.join((name, known, changes, *numbers, leaked, f'{seconds:.0f}'))} |"
+
+
 def main():
     if not os.environ.get("FER2013"):
         raise files.UserError(
             "copies: FER2013 names no copy of the real dataset; export FER2013=~/fer2013.zip"
         )
     data = sources.read("fer2013")[0]
-    rows = [
-        "| copy | official images found | what was done | foreign | more than once | in another split | other label | leak "
-        "| seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = list(HEAD)
     with tempfile.TemporaryDirectory() as folder:
         for name, make in tqdm(COPIES.items(), "copies", disable=None):
             path = Path(folder) / "copy.zip"
             with zipfile.ZipFile(path, "w") as archive:
                 for member, content in make(data, np.random.default_rng(0)).items():
                     archive.writestr(member, content)
-            began = time.perf_counter()
-            found = copies.copy(path)
-            seconds = time.perf_counter() - began
-            done = ", ".join(f"{kind} {n:,}" for kind, n in found["changes"].items())
-            leak = found["leak"]
-            rows.append(
-                f"| {name} | {found['known']:,} | {done} | {found['foreign']:,} | {found['repeated']:,} | "
-                f"{found['moved']:,} | {found['relabelled']:,} | {leak['images']:,} of {leak['of']:,} | {seconds:.0f} |"
-            )
+            start = time.perf_counter()
+            identity = copies.copy(path)
+            rows.append(row(name, identity, time.perf_counter() - start))
             print(rows[-1], flush=True)
     files.write_text(OUT, "\n".join(rows) + "\n")
 

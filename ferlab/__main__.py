@@ -19,10 +19,10 @@ def show(arguments):
 def identify(arguments):
     import json
 
-    from ferlab.data.identity import copies
+    from ferlab.data.identity import copies, description
 
-    found = copies.copy(arguments.path)
-    print(json.dumps(found, indent=1) if arguments.json else copies.table(found))
+    identity = copies.copy(arguments.path)
+    print(json.dumps(identity, indent=1) if arguments.json else description.table(identity))
 
 
 def sync(arguments):

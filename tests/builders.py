@@ -1,4 +1,4 @@
-"""A tiny dataset, and every form in which people keep such data: class folders and CSVs, in folders, zips and tars."""
+"""A tiny dataset, and what people keep such data in: class folders, CSVs, folders, zips, tars."""
 
 import io
 import tarfile
@@ -10,7 +10,7 @@ from PIL import Image
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import assemble
 
-CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # 0 to 6 in the CSV
 USAGE = {
     "train": "Training",
     "public": "PublicTest",
@@ -22,7 +22,8 @@ FOLDER = {"train": "train", "public": "test", "private": "test"}
 
 
 def tiny(train=3, splits=("public", "private"), classes=CLASSES, official=True, seed=0):
-    """A Dataset: `train` training images and one image in each of `splits` per class, smooth random patches."""
+    """A Dataset of smooth random patches: per class `train` training images, and one image in each
+    of `splits`."""
     rows = [
         (label, split)
         for split in ("train", *splits)
@@ -47,10 +48,14 @@ def image(face, format="PNG", mode="L", size=None):
 
 
 def images(data, folders=FOLDER, top="", spell=str):
-    """Class folders as {name: bytes}: `folders` names a split's folder (else the split), `spell` writes a class."""
+    """Class folders as {name: bytes}.
+
+    folders: split -> its folder, where that has another name. spell: how a class is written.
+    """
 
     def name(row):
-        return f"{top}{folders.get(row.split, row.split)}/{spell(row.label)}/{row.id.rsplit('/', 1)[-1]}.png"
+        folder, stem = folders.get(row.split, row.split), row.id.rsplit("/", 1)[-1]
+        return f"{top}{folder}/{spell(row.label)}/{stem}.png"
 
     return {
         name(row): image(face)
@@ -73,6 +78,7 @@ def csv_text(data, columns=("emotion", "pixels", "Usage")):
 
 
 def folder(path, files):
+    """A folder at `path` that holds {name: bytes}; returns the path, as the next two do."""
     for name, content in files.items():
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +87,7 @@ def folder(path, files):
 
 
 def zipped(path, files):
+    """A zip of {name: bytes}."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -89,6 +96,7 @@ def zipped(path, files):
 
 
 def tarred(path, files, mode="w:gz"):
+    """A tar of {name: bytes}, packed as `mode` says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as archive:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""Small datasets of random images for tests, and a bench that holds one."""
+"""Small datasets of random images for tests, and a workspace that holds one."""
 
 import numpy as np
 
@@ -9,14 +9,11 @@ from tests.repository import TOP
 def make(per_class, seed=0, splits=("train", "public", "private")):
     """A Dataset of random images, no two equal.
 
-    per_class: class name -> how many images in each of `splits`, one number for all or one per split.
+    per_class: class name -> how many images in each of `splits`: one number for all, or one each.
     """
     rows = [
-        (
-            f"{label}/{split.capitalize()}_{number}",
-            label,
-            split,
-        )  # no leading zeros: as text, 10 is before 9
+        # no leading zeros: as text, 10 is before 9
+        (f"{label}/{split.capitalize()}_{number}", label, split)
         for label, counts in per_class.items()
         for split, count in zip(splits, np.broadcast_to(counts, len(splits)), strict=True)
         for number in range(1, count + 1)
@@ -27,7 +24,10 @@ def make(per_class, seed=0, splits=("train", "public", "private")):
 
 
 def trainable(folder, monkeypatch, per_class, epochs, batch_size):
-    """Make `folder` a bench, and the working directory, with two classes that brightness tells apart and a store of its own."""
+    """Make `folder` a workspace, and the working directory, with a store of its own.
+
+    Its data are two classes that brightness tells apart.
+    """
     dataset = make(per_class)
     dataset.faces[dataset.labels == 1] //= 3
     dataset.save(folder / "data/balanced")

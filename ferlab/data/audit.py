@@ -1,4 +1,4 @@
-"""What is wrong with the images: exact and near duplicates, contradicting labels, leaks into train, blanks."""
+"""What is wrong with the images: duplicates, contradicting labels, leaks into train, blanks."""
 
 import hashlib
 
@@ -9,13 +9,13 @@ from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from ferlab.data.dataset import SIZE
-from ferlab.data.readers.archives import in_threads
+from ferlab.data.threads import in_threads
 
 BLANK = 2  # pixel standard deviation below which an image shows nothing (FER2013 has 13 such)
 THUMBNAIL = 12
 BLOCK, WIDE = 256, 4  # BLOCK x WIDE * BLOCK images compared at once: 1 MiB, a core's cache
 AXES = 15  # of 144, compared at first
-SLACK = 1e-4  # far more than float32 sums of 16 products err
+SLACK = 1e-4  # far more than the error of a float32 sum of 16 products
 
 
 def audit(dataset, near_duplicate):
@@ -24,17 +24,17 @@ def audit(dataset, near_duplicate):
     id, split, label, official: as in the dataset's table.
     mean, std: of the pixels (0 to 255), rounded to 4 places. blank: std < 2.
     group: number of the exact-duplicate group (equal pixels), -1 where the image is unique.
-    near_group: the same for near duplicates, images linked, directly or through others, by equal pixels or by a
-      correlation of their 12x12 thumbnails of at least `near_duplicate`; blank images belong to none.
-    across_splits: the exact group spans two or more splits. conflicting: it carries more than one label.
-    seen: it holds both a training image and an evaluation image (true for every image of such a group).
+    near_group: the same for near duplicates: images linked, directly or through others, by equal
+      pixels or by a correlation of their 12x12 thumbnails of at least `near_duplicate`; blank
+      images belong to none.
+    across_splits: the exact group spans two or more splits. conflicting: it has several labels.
+    seen: it has both a training image and an evaluation image (true for all images of the group).
     """
     faces = dataset.faces
     mean, std, thumbnails = _measured(faces)
     blank = std < BLANK
-    same = pd.factorize(np.array([hashlib.sha256(face).digest() for face in faces], dtype=object))[
-        0
-    ]
+    digests = np.array([hashlib.sha256(face).digest() for face in faces], dtype=object)
+    same, _ = pd.factorize(digests)
     near = np.full(len(faces), -1)
     near[~blank] = _numbered(_near(thumbnails[~blank], same[~blank], near_duplicate))
     table = dataset.table[["id", "split", "label", "official"]].assign(
@@ -55,13 +55,13 @@ def read(path):
 
 
 def leaked(path):
-    """Ids of the private images whose very pixels stand in the training split as well, from the audit at `path`."""
+    """Ids of the private images whose pixels are in train as well, from the audit at `path`."""
     table = read(path)
     return set(table.loc[table["seen"] & (table["split"] == "private"), "id"])
 
 
 def summary(audit, dataset):
-    """Counts for a JSON file. Images seen in train are told per evaluation split."""
+    """Counts for a JSON file. Images seen in train are counted per evaluation split."""
     evaluation = audit[audit["split"] != "train"]
     seen = evaluation.groupby("split", sort=False)["seen"].sum()
     grouped = audit[audit["group"] >= 0]
@@ -83,26 +83,22 @@ def summary(audit, dataset):
 
 
 def statistics(audit):
-    """DataFrame per class and split: n, mean and std of all pixel values, darkest and brightest image's mean."""
+    """DataFrame, a row per class and split: label, split, n, mean and std of all pixel values, and
+    the mean of the darkest and of the brightest image."""
 
     def row(images):
-        mean, power = images["mean"].mean(), (images["std"] ** 2 + images["mean"] ** 2).mean()
-        return pd.Series(
-            {
-                "n": len(images),
-                "mean": mean,
-                "std": max(power - mean**2, 0) ** 0.5,
-                "min_image_mean": images["mean"].min(),
-                "max_image_mean": images["mean"].max(),
-            }
-        )
+        means = images["mean"]
+        mean, power = means.mean(), (images["std"] ** 2 + means**2).mean()
+        std = max(power - mean**2, 0) ** 0.5
+        extremes = {"min_image_mean": means.min(), "max_image_mean": means.max()}
+        return pd.Series({"n": len(images), "mean": mean, "std": std} | extremes)
 
     table = audit.groupby(["label", "split"])[["mean", "std"]].apply(row).reset_index()
     return table.astype({"n": int})
 
 
 def _measured(faces):
-    """mean and std of the pixels, float64 (n,), and the thumbnails, all from exact integer sums.
+    """(mean, std of the pixels, float64 (n,); thumbnails), all from exact integer sums.
 
     Thumbnails are of zero mean and length 1, float64 (n, 144): a dot product is a correlation.
     """
@@ -122,19 +118,19 @@ def _measured(faces):
 
 
 def _near(thumbnails, same, threshold):
-    """Group number of each image, (n,): the connected components of `equal pixels or correlated`."""
+    """Group number of each image, (n,): the connected components of `equal pixels or
+    correlated`."""
     n = len(thumbnails)
     _, first, inverse = np.unique(same, return_index=True, return_inverse=True)
     pairs = [(np.arange(n), first[inverse])]
     bounds = _bounds(thumbnails)
-    with threadpool_limits(1, "blas"):  # the threads are here
+    with threadpool_limits(1, "blas"):  # in_threads has the threads
         blocks = ((thumbnails, bounds, top, threshold) for top in range(0, n, BLOCK))
-        for found in in_threads(_pairs, blocks):
-            pairs += found
-    one, other = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
-    return connected_components(
-        coo_array((np.ones(len(one), bool), (one, other)), (n, n)), directed=False
-    )[1]
+        for block_pairs in in_threads(_pairs, blocks):
+            pairs += block_pairs
+    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    links = coo_array((np.ones(len(first), bool), (first, second)), (n, n))
+    return connected_components(links, directed=False)[1]
 
 
 def _bounds(thumbnails):
@@ -154,7 +150,7 @@ def _pairs(thumbnails, bounds, top, threshold):
 
     Only what the float32 bound cannot rule out is compared in full, in float64.
     """
-    found = []
+    pairs = []
     block = bounds[top : top + BLOCK]
     products = np.empty(len(block) * WIDE * BLOCK, np.float32)
     for left in range(top, len(bounds), WIDE * BLOCK):
@@ -163,17 +159,15 @@ def _pairs(thumbnails, bounds, top, threshold):
         np.matmul(block, others.T, out=bound)
         near = np.flatnonzero(bound >= threshold - SLACK)
         if len(near):
-            rows, columns = (np.unique(ends) for ends in np.divmod(near, len(others)))
+            rows, columns = (np.unique(indices) for indices in np.divmod(near, len(others)))
             exact = thumbnails[top + rows] @ thumbnails[left + columns].T
-            one, other = np.nonzero(exact >= threshold)
-            found.append((rows[one] + top, columns[other] + left))
-    return found
+            row, column = np.nonzero(exact >= threshold)
+            pairs.append((rows[row] + top, columns[column] + left))
+    return pairs
 
 
 def _numbered(codes):
     """Group numbers from 0 in order of appearance, -1 for a group of one, int64 (n,)."""
     codes = pd.Series(codes)
-    numbers, _ = pd.factorize(
-        codes.where(codes.duplicated(keep=False))
-    )  # what is not in a group is missing, so -1
-    return numbers
+    grouped = codes.where(codes.duplicated(keep=False))  # a group of one is missing, so -1
+    return pd.factorize(grouped)[0]

@@ -1,4 +1,4 @@
-"""Changing what train sees, so that rare classes count; the pixels of an evaluation image are never touched."""
+"""Changing the training images so that rare classes count; evaluation images keep their pixels."""
 
 from dataclasses import replace
 
@@ -13,8 +13,9 @@ from ferlab.files import UserError
 def balance(dataset, settings, audit):
     """A new Dataset by `settings` (params.Balance): holdout, then drop_seen, then the strategy.
 
-    audit: one row per image of `dataset` in its order, as ferlab.audit.audit gives it. A validation split that holdout
-    has cut counts as an evaluation split for drop_seen.
+    audit: one row per image of `dataset` in its order, as ferlab.data.audit.audit gives it. A
+    validation split that holdout has cut counts as an evaluation split for drop_seen. Raises
+    UserError where a setting does not fit the dataset.
     """
     dataset = _holdout(replace(dataset, source=dataset.digest, identity={}), settings.holdout)
     if settings.drop_seen:
@@ -23,34 +24,31 @@ def balance(dataset, settings, audit):
 
 
 def counts_table(before, after):
-    """DataFrame: split, label and the number of images before and after, for every class and split of either."""
+    """DataFrame, a row for each split and class of either dataset: split, label, and the number of
+    images before and after."""
 
-    def long(dataset):
+    def counts(dataset):
         return dataset.table.groupby(["split", "label"]).size()
 
     splits = [split for split in SPLITS if split in {*before.table["split"], *after.table["split"]}]
     labels = sorted({*before.classes, *after.classes})
     every = pd.MultiIndex.from_product([splits, labels], names=["split", "label"])
-    table = (
-        pd.DataFrame({"before": long(before), "after": long(after)})
-        .reindex(every)
-        .fillna(0)
-        .astype(int)
-    )
-    return table.reset_index()
+    table = pd.DataFrame({"before": counts(before), "after": counts(after)})
+    return table.reindex(every).fillna(0).astype(int).reset_index()
 
 
 def _holdout(dataset, share):
-    """Cut the first int(share*n) training images of each class, by id as text, into `validation`.
+    """Move the first int(share*n) training images of each class, by id as text, to `validation`.
 
-    This is the rule of Keras' directory iterator (`validation_split`), which sorts a class folder's file names.
+    This is the rule of Keras' directory iterator (`validation_split`), which sorts a class folder's
+    file names.
     """
     table = dataset.table
     if not share:
         return dataset
     if (table["split"] == "validation").any():
         raise UserError(
-            f"balance.holdout = {share}: this dataset has a validation split already; set it to 0.0"
+            f"balance.holdout = {share}: this dataset already has a validation split; set it to 0.0"
         )
     train = table[table["split"] == "train"]  # canonical order: by id as text
     label = train.groupby("label")
@@ -70,38 +68,22 @@ def _drop_seen(dataset, audit):
 
 
 def _none(dataset, settings):
+    """The images as they are."""
     return dataset
 
 
 def _augment(dataset, settings):
-    """Grow the chosen classes to the target: the k-th image from image `id` is `id+k`, drawn from (seed, id, k)."""
-    counts = _training_counts(dataset)
-    present = counts[counts > 0]
-    for name in settings.classes:
-        if name not in present:
-            known = ", ".join(present.index)
-            raise UserError(
-                f"balance.classes: {name} has no training images in this dataset; choose from {known}"
-            )
-    target = {"median": present.median(), "max": present.max()}.get(
-        settings.target, settings.target
-    )
-    train = (dataset.table["split"] == "train").to_numpy()
-    chosen = [np.zeros(0, int)]
-    for name in dict.fromkeys(settings.classes):
-        sources = np.flatnonzero(train & (dataset.table["label"] == name).to_numpy())
-        chosen.append(np.resize(sources, max(int(target) - len(sources), 0)))
-    chosen = np.concatenate(chosen)
-    if not len(chosen):
+    """Grow the chosen classes to the target: the k-th image made from image `id` is `id+k`, drawn
+    from (seed, id, k)."""
+    sources = _sources(dataset, settings)
+    if not len(sources):
         return dataset
-    table = dataset.table.iloc[chosen].reset_index(drop=True)
+    table = dataset.table.iloc[sources].reset_index(drop=True)
     turn = table.groupby("id").cumcount() + 1
-    uniforms = np.concatenate(
-        [parameters((settings.seed, id, k), 1) for id, k in zip(table["id"], turn, strict=True)]
-    )
+    keys = ((settings.seed, image_id, k) for image_id, k in zip(table["id"], turn, strict=True))
     faces = apply(
-        dataset.faces[chosen],
-        uniforms,
+        dataset.faces[sources],
+        np.concatenate([parameters(key, 1) for key in keys]),
         flip=settings.flip,
         rotation=settings.rotation,
         shift=settings.shift,
@@ -113,6 +95,27 @@ def _augment(dataset, settings):
         faces=np.concatenate([dataset.faces, faces]),
         table=pd.concat([dataset.table, table], ignore_index=True),
     ).ordered()
+
+
+def _sources(dataset, settings):
+    """Rows of the training images that new ones are made from, one for each new one, int (n,)."""
+    counts = _training_counts(dataset)
+    present = counts[counts > 0]
+    for name in settings.classes:
+        if name not in present:
+            known = ", ".join(present.index)
+            raise UserError(
+                f"balance.classes: {name} has no training images in this dataset; "
+                f"choose from {known}"
+            )
+    targets = {"median": present.median(), "max": present.max()}
+    target = int(targets.get(settings.target, settings.target))
+    train = (dataset.table["split"] == "train").to_numpy()
+    sources = [np.zeros(0, int)]
+    for name in dict.fromkeys(settings.classes):
+        rows = np.flatnonzero(train & (dataset.table["label"] == name).to_numpy())
+        sources.append(np.resize(rows, max(target - len(rows), 0)))
+    return np.concatenate(sources)
 
 
 def _merge(dataset, settings):
@@ -127,7 +130,7 @@ def _merge(dataset, settings):
 
 
 def _weights(dataset, settings):
-    """n / (k * n_c), scikit-learn's "balanced": the mean weight of a training image is 1."""
+    """Class weights n / (k * n_c), scikit-learn's "balanced": the images' mean weight is 1."""
     counts = _training_counts(dataset)
     if not counts.all():
         raise UserError(
@@ -138,6 +141,7 @@ def _weights(dataset, settings):
 
 
 def _sampler(dataset, settings):
+    """Every class equally often in an epoch: left to training (training.batches)."""
     return replace(dataset, training={"sampler": "balanced"})
 
 

@@ -1,7 +1,8 @@
 """FER+: how ten annotators named each face of FER2013 (Barsoum et al. 2016, arXiv:1608.01041).
 
-assets/ferplus.csv.gz holds the votes, a line for each row of the official fer2013.csv; its licence (MIT, Microsoft) lies
-beside it. They belong to the faces, not to a file: `official` (ferlab.identify) links them to the images of any copy.
+assets/ferplus.csv.gz holds the votes, a line for each row of the official fer2013.csv; its licence
+(MIT, Microsoft) lies beside it. The votes belong to the faces, not to a file: a dataset's
+`official` (ferlab.data.identity) links them to the images of any copy.
 """
 
 import functools
@@ -19,8 +20,8 @@ OTHERS = ("contempt", "unknown", "NF")  # what FER2013 has no class for; NF: not
 
 @functools.cache
 def votes():
-    """DataFrame: one row for each official image, in the order of fer2013.csv; one column of votes (0 to 10) for each of
-    CLASSES and OTHERS."""
+    """DataFrame: a row for each official image, in the order of fer2013.csv; a column of votes
+    (0 to 10) for each of CLASSES and OTHERS."""
     table = pd.read_csv(VOTES).rename(columns=NAMES)
     return table[[*CLASSES, *OTHERS]]
 
@@ -28,19 +29,23 @@ def votes():
 def soft_targets(official, classes):
     """float32 (N, C): the share of the votes for each class, contempt, unknown and NF left out.
 
-    official: rows of fer2013.csv, int (N,), -1 where unknown. classes: names; without disgust its votes count as angry. Rows
-    of zeros are images without one usable vote, or unknown ones: they cannot be trained on.
+    official: rows of fer2013.csv, int (N,), -1 where unknown. classes: C names; without disgust
+    among them its votes count as angry. Rows of zeros are images without one usable vote, or
+    unknown ones: they cannot be trained on.
     """
-    given = votes().loc[:, list(CLASSES)]
+    table = votes().loc[:, list(CLASSES)]
     if "disgust" not in classes:
-        given = given.assign(angry=given["angry"] + given["disgust"])
+        table = table.assign(angry=table["angry"] + table["disgust"])
     official = np.asarray(official)
-    counts = given[list(classes)].to_numpy(np.float32)[official] * (official >= 0)[:, None]
+    counts = table[list(classes)].to_numpy(np.float32)[official] * (official >= 0)[:, None]
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def majority(official):
-    """object (N,): the name, of CLASSES or OTHERS, that more than half of the annotators gave; "" where there is none."""
+    """object (N,): the name, of CLASSES or OTHERS, that more than half of the annotators gave.
+
+    official: rows of fer2013.csv, int (N,), -1 where unknown. "" where there is no majority.
+    """
     official, table = np.asarray(official), votes()
     counts = table.to_numpy()[official]
     names = np.array(table.columns, dtype=object)[counts.argmax(axis=1)]

@@ -1,4 +1,4 @@
-"""ferlab.augment: stateless randomness and exact geometry."""
+"""Augmentation: stateless randomness and exact geometry."""
 
 import numpy as np
 import pytest
@@ -93,36 +93,27 @@ def test_erase_is_cut_off_at_the_edges(faces):
 
 
 def test_each_image_moves_by_its_own_row(faces):
-    drawn, how = (
-        parameters((3,), len(faces)),
-        {"flip": True, "rotation": 15, "shift": 0.1, "zoom": 0.1, "erase": 0.2},
-    )
-    whole = apply(faces, drawn, **how)
-    np.testing.assert_array_equal(whole[5:9], apply(faces[5:9], drawn[5:9], **how))
+    drawn = parameters((3,), len(faces))
+    movements = {"flip": True, "rotation": 15, "shift": 0.1, "zoom": 0.1, "erase": 0.2}
+    whole = apply(faces, drawn, **movements)
+    np.testing.assert_array_equal(whole[5:9], apply(faces[5:9], drawn[5:9], **movements))
     assert (whole != faces).any((1, 2)).all() and whole.dtype == np.uint8
 
 
 def test_read_only_and_empty_input(faces):
     faces.setflags(write=False)
     assert apply(faces, uniforms(len(faces)), **STILL).shape == faces.shape
-    assert apply(faces[:0], uniforms(0), flip=True, rotation=1, shift=0, zoom=0).shape == (
-        0,
-        48,
-        48,
-    )
+    empty = apply(faces[:0], uniforms(0), flip=True, rotation=1, shift=0, zoom=0)
+    assert empty.shape == (0, 48, 48)
 
 
 def test_a_shrunk_face_shows_the_whole_face_mirrored_in_step(faces):
-    drawn, smooth = (
-        uniforms(2),
-        np.add.outer(np.arange(48), 2 * np.arange(48)).astype(np.uint8)[None].repeat(2, 0),
-    )
-    small = apply(smooth, drawn, **STILL, side=32)
+    smooth = np.add.outer(np.arange(48), 2 * np.arange(48)).astype(np.uint8)[None].repeat(2, 0)
+    small = apply(smooth, uniforms(2), **STILL, side=32)
     assert small.shape == (2, 32, 32) and small.dtype == np.uint8
     centres = 1.5 * np.arange(32) + 0.25
     np.testing.assert_allclose(small[0], np.add.outer(centres, 2 * centres), atol=0.8)
-    mirrored = apply(faces, parameters((3,), len(faces)), **STILL | {"flip": True}, side=32)
-    again = apply(
-        faces[:, :, ::-1], parameters((3,), len(faces)), **STILL | {"flip": True}, side=32
-    )
+    drawn, flip = parameters((3,), len(faces)), STILL | {"flip": True}
+    mirrored = apply(faces, drawn, **flip, side=32)
+    again = apply(faces[:, :, ::-1], drawn, **flip, side=32)
     assert np.abs(mirrored.astype(int) - again[:, :, ::-1]).max() <= 1

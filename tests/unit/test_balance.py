@@ -1,4 +1,4 @@
-"""ferlab.balance: each strategy does what it says, and evaluation images stay as they are."""
+"""Each balancing strategy does what it says, and evaluation images stay as they are."""
 
 import os
 from dataclasses import replace

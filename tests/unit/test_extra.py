@@ -1,4 +1,4 @@
-"""Further faces: any layout, size, colour and spelling is read; what cannot be used is counted and named, never hidden."""
+"""Further faces of any layout, size, colour and spelling are read; what is left out is counted."""
 
 import os
 
@@ -15,7 +15,7 @@ from tests.builders import about, csv_text, folder, image, tiny, zipped
 
 
 class Network:
-    """Names the class whose index is the face's mean gray, in steps of 30; counts how often it is asked."""
+    """Names the class whose index is the face's mean gray, in steps of 30; counts its calls."""
 
     output_shape, asked = (None, len(CLASSES)), 0
 
@@ -32,7 +32,8 @@ def gray(label, side=SIZE):
 
 @pytest.fixture
 def pictures():
-    """Three spellings, three sizes, one in colour; a class nobody knows, a damaged file, one in no folder."""
+    """Three spellings, three sizes, one in colour; and an unknown class, a damaged file, one in no
+    folder."""
     return {
         "set/anger/1.png": image(gray("angry")),
         "set/Happiness/2.jpg": image(gray("happy", 96), "JPEG"),
@@ -46,15 +47,13 @@ def pictures():
 
 @pytest.mark.parametrize("form", [folder, zipped])
 def test_class_folders_of_any_kind_are_read_and_what_is_left_out_is_named(form, pictures, tmp_path):
-    found = extra.read(str(form(tmp_path / ("faces" if form is folder else "faces.zip"), pictures)))
-    assert found.name == "faces"
-    assert found.labels == ["happy", "angry", "sad"]  # in the order of their ids
-    assert found.faces.shape == (3, SIZE, SIZE)
-    assert found.left_out == {
-        "damaged": 1,
-        "in no class folder": 1,
-        "of the unknown class contempt": 1,
-    }
+    path = form(tmp_path / ("faces" if form is folder else "faces.zip"), pictures)
+    faces = extra.read(str(path))
+    assert faces.name == "faces"
+    assert faces.labels == ["happy", "angry", "sad"]  # in the order of their ids
+    assert faces.faces.shape == (3, SIZE, SIZE)
+    reasons = ("damaged", "in no class folder", "of the unknown class contempt")
+    assert faces.left_out == dict.fromkeys(reasons, 1)
 
 
 def test_a_csv_may_hold_other_sizes_names_and_codes(tmp_path):
@@ -69,10 +68,10 @@ def test_a_csv_may_hold_other_sizes_names_and_codes(tmp_path):
         "0,300 1 1 1",
     ]
     path.write_text("\n".join(["emotion, pixels", *rows]) + "\n")
-    found = extra.read(str(path))
-    assert found.labels == ["happy", "happy"]
-    assert found.faces.shape == (2, SIZE, SIZE) and (found.faces == 7).all()
-    assert found.left_out == {"damaged": 3, "of the unknown class 7": 1}
+    faces = extra.read(str(path))
+    assert faces.labels == ["happy", "happy"]
+    assert faces.faces.shape == (2, SIZE, SIZE) and (faces.faces == 7).all()
+    assert faces.left_out == {"damaged": 3, "of the unknown class 7": 1}
     path.write_text(csv_text(tiny()))
     assert len(extra.read(str(path)).faces) == len(tiny().faces)
 
@@ -103,12 +102,12 @@ def test_ck48_is_asked_for_and_known_by_its_counts(tmp_path, monkeypatch, pictur
 
 @pytest.mark.skipif(not os.environ.get("CK48"), reason="CK48 names no copy of CK+")
 def test_the_real_ck48_has_927_usable_faces():
-    found = extra.read("ck48")
-    assert len(found.faces) == 927
-    assert found.left_out == {"of the unknown class contempt": 54}
+    faces = extra.read("ck48")
+    assert len(faces.faces) == 927
+    assert faces.left_out == {"of the unknown class contempt": 54}
 
 
-def test_a_network_is_judged_on_further_faces_and_disturbed_ones(pictures, tmp_path):
+def test_a_network_is_evaluated_on_further_faces_and_disturbed_ones(pictures, tmp_path):
     path = str(zipped(tmp_path / "faces.zip", pictures))
     settings = params.Evaluate(
         flip=True, shift=2, mistakes=5, robustness=True, extra_datasets=[path]

@@ -1,4 +1,4 @@
-"""What a copy is, is told rightly: on made copies of a small made-up original, and of the real one where it is present."""
+"""Copies are described rightly: of a small made-up original, and of the real one if present."""
 
 import dataclasses
 import io
@@ -13,9 +13,10 @@ from PIL import Image
 
 from ferlab import __main__
 from ferlab.data.classes import CLASSES
-from ferlab.data.identity import copies, fingerprints, identify
+from ferlab.data.identity import copies, description, fingerprints, identify
 from ferlab.data.readers import sources
 from ferlab.files import UserError
+from tests.builders import images, tiny
 
 N = 350  # a multiple of 7 and 10
 RANDOM = np.random.default_rng(7)
@@ -102,7 +103,7 @@ def test_the_jpegs_of_kaggles_folders_are_known_exactly(monkeypatch):
     jpegs = each(
         lambda face: cv2.imdecode(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 95])[1], 0)
     )
-    monkeypatch.setattr(identify, "_search", None)
+    monkeypatch.setattr(identify, "search", None)
     match = found(jpegs)
     assert (match.official == np.arange(N)).all() and (match.change == "lossy").all()
 
@@ -146,7 +147,7 @@ def test_nearly_equal_official_images_are_not_taken_twice():
 
 
 def described(match, labels=LABELS, splits=SPLITS):
-    return identify.describe(match, labels, splits, KNOWN)
+    return description.describe(match, labels, splits, KNOWN)
 
 
 def test_a_true_copy_has_nothing_to_tell():
@@ -249,7 +250,7 @@ def test_copies_of_every_form_are_read(form, tmp_path):
         ) == (0, 50)
     if form in ("folders 0 to 6", "one folder"):
         assert (told["relabelled"], told["unnamed"]) == (0, N if form == "one folder" else 0)
-    text = copies.table(told)
+    text = description.table(told)
     assert told["summary"][0] in text and ("resized or cropped" in text) == (form == "96x96 RGB")
 
 
@@ -279,7 +280,9 @@ def test_an_excerpt_is_a_copy_too(tmp_path):
     big = dataclasses.replace(KNOWN, hashes=np.r_[KNOWN.hashes, np.arange(9000, dtype=np.uint64)])
     assert copies.copy(write(tmp_path / "x.zip", some), KNOWN)["known"] == 30
     found = copies.copy(write(tmp_path / "x.zip", some), KNOWN) | {"official": len(big.hashes)}
-    assert identify.is_copy(found) and not identify.is_copy(found | {"foreign": 31, "images": 61})
+    assert description.is_copy(found) and not description.is_copy(
+        found | {"foreign": 31, "images": 61}
+    )
 
 
 def test_the_pipeline_tells_the_same_of_sizes_and_colours(tmp_path, monkeypatch):
@@ -302,6 +305,11 @@ def test_the_pipeline_tells_the_same_of_sizes_and_colours(tmp_path, monkeypatch)
     )
     rows = data.table.set_index("id")["official"]
     assert all(rows[name] in (int(name.rpartition("/")[2]), -1, 5, 6) for name in rows.index)
+
+
+def test_made_up_faces_are_no_copy_of_the_real_fer2013(tmp_path):
+    data, _ = sources.read_path(write(tmp_path / "x.zip", images(tiny())))
+    assert data.identity == {} and set(data.table["official"]) == {-1}
 
 
 def test_what_cannot_be_a_copy_or_be_read_is_one_line(tmp_path):
@@ -362,7 +370,8 @@ REAL = os.environ.get("FER2013", "")
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="needs the real images: set FER2013 to their zip")
 def test_no_image_can_be_recovered_from_the_fingerprints(monkeypatch):
-    """The best linear reconstruction, learned on half of the images, gives back no more than a blur of nine by nine points."""
+    """The best linear reconstruction, learned on half of the images, is worth no more than a blur
+    of nine by nine points."""
     data, _ = sources.read("fer2013")
     faces = (
         data.faces[np.argsort(data.table["official"].to_numpy())]

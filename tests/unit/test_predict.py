@@ -12,7 +12,7 @@ from PIL import Image
 
 from ferlab import models
 from ferlab.data.classes import CLASSES
-from ferlab.data.readers import images, sources
+from ferlab.data.readers import images
 from ferlab.files import UserError
 from ferlab.serving import face_detection, predict
 from ferlab.training import backend, model_file
@@ -93,7 +93,7 @@ def test_every_kind_of_picture_gives_the_same_face(image, kind):
     plain = images.face(images.decode(encoded(ramp()), "x")).astype(int)
     found = images.face(images.decode(encoded(image, kind), "x")).astype(int)
     assert np.abs(found - plain).max() <= 12
-    assert (sources.read_image(encoded(image, kind), "x")[0] == found).all()
+    assert (images.read(encoded(image, kind), "x")[0] == found).all()
 
 
 def test_what_is_transparent_is_white_and_of_an_animation_the_first_frame_counts():

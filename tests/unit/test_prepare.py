@@ -1,6 +1,7 @@
-"""A model carries what it needs to be right: whoever uses it prepares pixels as its training did, and knows its classes."""
+"""A model carries what it needs to be right: how pixels were prepared, and its classes."""
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -24,22 +25,29 @@ SIX = tuple(name for name in CLASSES if name != "disgust")
 
 
 def saved(path, classes=CLASSES, **about):
+    """Save a network at `path`, with what `about` says of it, or nothing; returns it."""
     backend.start("tensorflow", seed=3)
     network = models.build("small", len(classes), 0.0)
-    model_file.save(
-        network,
-        path,
-        about
-        and {
-            "classes": list(classes),
-            "equalize": False,
-            "labels": "fer2013",
-            "dataset": "x",
-            "digest": "0" * 64,
-        }
-        | about,
-    )
+    if about:
+        seen = {"labels": "fer2013", "dataset": "x", "digest": "0" * 64}
+        about = {"classes": list(classes)} | seen | about
+    model_file.save(network, path, about)
     return network
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """(network, folder): one network saved as equal.keras, which equalises, and as plain.keras."""
+    folder = tmp_path_factory.mktemp("models")
+    saved(folder / "plain.keras", equalize=False)
+    return saved(folder / "equal.keras", equalize=True), folder
+
+
+@pytest.fixture(scope="module")
+def loaded(pair):
+    """The models equal.keras and plain.keras as they are loaded for use."""
+    names = ("equal", "plain")
+    return [inference.load(pair[1] / f"{name}.keras", "tensorflow", 7) for name in names]
 
 
 def test_equalising_is_opencvs_on_each_face_alone_and_else_nothing_happens():
@@ -51,42 +59,30 @@ def test_equalising_is_opencvs_on_each_face_alone_and_else_nothing_happens():
     ).shape == (0, 48, 48)
 
 
-def test_the_file_says_how_the_network_is_used_and_predicting_goes_by_it(tmp_path):
-    network = saved(tmp_path / "equal.keras", equalize=True)
-    saved(tmp_path / "plain.keras", equalize=False)
-    equal, plain = (
-        inference.load(tmp_path / f"{name}.keras", "tensorflow", 7) for name in ("equal", "plain")
-    )
+def test_the_file_says_how_the_network_is_used_and_predicting_goes_by_it(pair, loaded):
+    (network, folder), (equal, plain) = pair, loaded
     assert equal.about == inference.About(CLASSES, True, "fer2013", "x", "0" * 64)
-    assert inference.read_about(tmp_path / "plain.keras").equalize is False
-    wanted = network.predict_on_batch(prepare.prepared(FACES, True)[..., None])
-    np.testing.assert_allclose(inference.predict(equal, FACES), wanted, atol=1e-5)
-    given = inference.predict(plain, FACES)
-    np.testing.assert_allclose(given, network.predict_on_batch(FACES[..., None]), atol=1e-5)
-    assert np.abs(given - wanted).max() > 1e-4  # equalising makes a difference to this network
+    assert inference.read_about(folder / "plain.keras").equalize is False
+    expected = network.predict_on_batch(prepare.prepared(FACES, True)[..., None])
+    np.testing.assert_allclose(inference.predict(equal, FACES), expected, atol=1e-5)
+    unequalised = inference.predict(plain, FACES)
+    np.testing.assert_allclose(unequalised, network.predict_on_batch(FACES[..., None]), atol=1e-5)
+    assert np.abs(unequalised - expected).max() > 1e-4  # equalising makes a difference to it
     np.testing.assert_allclose(
-        Predictor(str(tmp_path / "equal.keras"), "none").probabilities(FACES),
+        Predictor(str(folder / "equal.keras"), "none").probabilities(FACES),
         inference.predict(equal, FACES, flip=True),
         atol=1e-5,
     )
 
 
-def test_what_is_explained_is_what_the_network_saw(tmp_path):
-    saved(tmp_path / "equal.keras", equalize=True)
-    saved(tmp_path / "plain.keras", equalize=False)
-    equal, plain = (
-        inference.load(tmp_path / f"{name}.keras", "tensorflow") for name in ("equal", "plain")
-    )
-    ready, asked = prepare.prepared(FACES, True), np.arange(6)
-    np.testing.assert_allclose(
-        attention.grad_cam(equal, FACES, asked), attention.grad_cam(plain, ready, asked), atol=1e-4
-    )
-    maps, wanted = (
-        attention.feature_maps(network, faces[0], "pools")
-        for network, faces in ((equal, FACES), (plain, ready))
-    )
-    for name, wanted_maps in zip(maps, wanted.values(), strict=True):
-        np.testing.assert_allclose(maps[name], wanted_maps, atol=1e-4)
+def test_what_is_explained_is_what_the_network_saw(loaded):
+    equal, plain = loaded
+    ready, classes = prepare.prepared(FACES, True), np.arange(6)
+    heat = attention.hires_cam(equal, FACES, classes)
+    np.testing.assert_allclose(heat, attention.hires_cam(plain, ready, classes), atol=1e-4)
+    maps = attention.feature_maps(equal, FACES[0], "pools")
+    for name, expected in attention.feature_maps(plain, ready[0], "pools").items():
+        np.testing.assert_allclose(maps[name], expected, atol=1e-4)
 
 
 def test_class_names_come_from_the_file_and_are_guessed_only_without(tmp_path):
@@ -97,15 +93,14 @@ def test_class_names_come_from_the_file_and_are_guessed_only_without(tmp_path):
     assert Predictor(str(tmp_path / "old.keras"), "none").classes == SIX
 
 
-def test_saving_is_the_same_bytes_and_keras_reads_the_file_as_ever(tmp_path):
+def test_saving_is_the_same_bytes_and_keras_reads_the_file_as_ever(pair, tmp_path):
     import keras
 
-    for name in ("one", "two"):
-        saved(tmp_path / f"{name}.keras", equalize=True)
-    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
-    with zipfile.ZipFile(tmp_path / "one.keras") as archive:
+    saved(tmp_path / "again.keras", equalize=True)
+    assert (tmp_path / "again.keras").read_bytes() == (pair[1] / "equal.keras").read_bytes()
+    with zipfile.ZipFile(tmp_path / "again.keras") as archive:
         assert json.loads(archive.read("ferlab.json"))["classes"] == list(CLASSES)
-    assert keras.models.load_model(tmp_path / "one.keras").output_shape == (None, 7)
+    assert keras.models.load_model(tmp_path / "again.keras").output_shape == (None, 7)
 
 
 def test_training_sees_equalised_faces_and_scores_on_them(settings):
@@ -135,6 +130,14 @@ def test_training_sees_equalised_faces_and_scores_on_them(settings):
     assert (network.faces == prepare.prepared(part.faces, True)).all()
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A model file that says nothing of itself."""
+    path = tmp_path_factory.mktemp("models") / "x.keras"
+    saved(path)
+    return path
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -145,8 +148,8 @@ def test_training_sees_equalised_faces_and_scores_on_them(settings):
         b'{"classes": ["a"], "equalize": true, "run": "x"}',
     ],
 )
-def test_a_file_that_says_nonsense_of_itself_is_refused_in_one_line(content, tmp_path):
-    saved(tmp_path / "x.keras")
+def test_a_file_that_says_nonsense_of_itself_is_refused_in_one_line(content, bare, tmp_path):
+    shutil.copy(bare, tmp_path / "x.keras")
     with zipfile.ZipFile(tmp_path / "x.keras", "a") as archive:
         archive.writestr("ferlab.json", content)
     with pytest.raises(UserError, match="x.keras: not a usable Keras model"):

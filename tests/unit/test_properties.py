@@ -1,7 +1,8 @@
-"""Whatever stands in a CSV, an archive or params.yaml: it is read, or refused in one line; nothing else comes out."""
+"""Whatever a CSV, an archive or params.yaml holds: it is read, or refused in one line."""
 
 import zipfile
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -13,6 +14,7 @@ from ferlab.files import UserError
 from tests.builders import csv_text, images, tiny, zipped
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("few_official")
 DATA = tiny(train=1, splits=("private",))
 CSV = csv_text(DATA).encode()
 GOOD = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())

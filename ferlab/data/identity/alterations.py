@@ -1,10 +1,10 @@
-"""What was done to an image of a copy, in one word, from fingerprints alone: no official pixel is at
-hand, only five percentiles of each official image's gray levels."""
+"""What was done to an image of a copy, in one word, from fingerprints alone: no official pixel is
+available, only five percentiles of each official image's gray levels."""
 
 import cv2
 import numpy as np
 
-from ferlab.data.identity import fingerprints
+from ferlab.data.identity.features import tones
 
 # In the order in which tables show them; "altered" is what none of the others explains alone.
 CHANGES = (
@@ -21,9 +21,7 @@ CHANGES = (
 # Gray levels by which the percentiles of an image differ on average when it was merely compressed,
 # or moved (something is cut off, something else is repeated).
 SAME_TONES, MOVED_TONES = 3, 12
-LINEAR_TONES = (
-    6  # the greatest distance from a straight line, where brightness and contrast changed
-)
+LINEAR_TONES = 6  # the greatest distance from a line, where only brightness and contrast changed
 FLAT = 6.0  # gray levels, on average: what equalising still changes in an equalised image
 STILL = 1.0  # pixels, root of the mean square over the image: smaller movements are none
 SPREAD = 19.6  # pixels, in the same mean: how far a pixel is from the middle
@@ -35,31 +33,32 @@ def changes(faces, row, moved, known, resized, coloured):
     faces: uint8 (n, 48, 48). row: of fer2013.csv, int (n,), -1 where unknown. moved: as of
     `movement`, object (n,). resized, coloured: bool (n,), what the file was.
     """
-    mine, theirs = fingerprints.tones(faces).astype(int), known.tones[row].astype(int)
+    mine, theirs = tones(faces).astype(int), known.tones[row].astype(int)
     in_place = (moved == "") | (moved == "mirrored")
     same = np.abs(mine - theirs).mean(axis=1) <= np.where(in_place, SAME_TONES, MOVED_TONES)
-    found = np.full(len(faces), "", object)
+    result = np.full(len(faces), "", object)
     for index in np.flatnonzero(row >= 0):
         kinds = {moved[index]} - {""}
         if coloured[index]:
             kinds.add("colour")
         elif not same[index]:
-            kinds.add(
-                "equalised"
-                if _is_flat(faces[index])
-                else "brightness or contrast"
-                if _is_linear(theirs[index], mine[index])
-                else "altered"
-            )
+            kinds.add(_tonal_change(faces[index], theirs[index], mine[index]))
         if resized[index]:
             kinds.add("resized or cropped")
-        found[index] = kinds.pop() if len(kinds) == 1 else "altered" if kinds else "lossy"
-    return found
+        result[index] = kinds.pop() if len(kinds) == 1 else "altered" if kinds else "lossy"
+    return result
+
+
+def _tonal_change(face, before, after):
+    """What changed a face's gray levels, given its percentiles before and after, int (5,)."""
+    if _is_flat(face):
+        return "equalised"
+    return "brightness or contrast" if _is_linear(before, after) else "altered"
 
 
 def movement(matrix):
-    """What a movement float64 (3, 3) of ferlab.align is: "", "mirrored", "rotated", "resized or
-    cropped", or "altered" for several of them."""
+    """What a movement, float64 (3, 3) as of align.search, is: "", "mirrored", "rotated", "resized
+    or cropped", or "altered" for several of them."""
     turn, shift = matrix[:2, :2], matrix[:2, 2]
     mirrored = bool(np.linalg.det(turn) < 0)
     if mirrored:
@@ -78,7 +77,8 @@ def _is_flat(face):
 
 
 def _is_linear(before, after):
-    """Whether percentiles `after` come from `before` by brightness and contrast, clipped to 0..255."""
+    """Whether percentiles `after` come from `before` by brightness and contrast, clipped to
+    0..255."""
     inside = (after > 0) & (after < 255)
     if inside.sum() < 2 or np.ptp(before[inside]) == 0:
         return False

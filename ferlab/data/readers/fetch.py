@@ -1,4 +1,4 @@
-"""Files from https addresses, kept in .ferlab/downloads; a broken transfer is gone on with."""
+"""Files from https addresses, kept in .ferlab/downloads; a broken transfer is resumed."""
 
 import fcntl
 import hashlib
@@ -11,11 +11,11 @@ from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
 
-from ferlab.data.readers.archives import MAX_BYTES
+from ferlab.data.readers.members import MAX_BYTES
 from ferlab.files import UserError, read_json, root, write_json
 
 TIMEOUT, RETRIES = (15, 60), 2  # seconds to connect and between two pieces; tries after the first
-PIECE = 1 << 16  # bytes; what came in of a last piece is lost where a transfer breaks off
+PIECE = 1 << 16  # bytes; a piece that was not complete when a transfer broke off is lost
 
 
 class Unreachable(UserError):
@@ -23,39 +23,39 @@ class Unreachable(UserError):
 
 
 def download(url):
-    """The local file of an address.
+    """The Path of the local file of an address, downloaded if it is not there yet.
 
-    Where the server has a name for this version of the file, what came in of a broken transfer
-    stays beside it as `.part`, and the name as `.part.json`: the next try, also of a later process,
-    asks for the rest of that version alone. Raises UserError, Unreachable where the transfer and
-    not the answer is at fault.
+    Where the server names this version of the file (ETag or date), what arrived of a broken
+    transfer stays beside it as `.part`, and the version as `.part.json`: the next try, of a later
+    process too, asks for the rest of that version alone. Raises UserError, and Unreachable where
+    the transfer and not the answer is at fault.
     """
     import requests
 
-    require_https(url)
+    _require_https(url)
     folder = root() / ".ferlab" / "downloads"
     path = folder / hashlib.sha256(url.encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
+    with _alone_in(folder):
         if path.exists():
             return path
         print(f"downloading {url}", flush=True)
         for tries in range(RETRIES + 1):
             time.sleep(tries)
             try:
-                transfer(url, path)
+                _transfer(url, path)
                 return path
             except UserError as error:
                 raise type(error)(f"{url}: {error}") from None
             except requests.HTTPError as error:
-                failure = UserError(f"{url}: {answered(error.response)}")
+                failure = UserError(f"{url}: {_status_of(error.response)}")
             except requests.RequestException as error:
-                failure = Unreachable(f"{url}: {what_broke(error)}")
+                failure = Unreachable(f"{url}: {_what_broke(error)}")
     raise failure from None
 
 
 @contextmanager
-def alone_in(folder):
+def _alone_in(folder):
     """Wait until no other process downloads into this folder: two would write into one `.part`."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -65,11 +65,12 @@ def alone_in(folder):
         os.close(handle)
 
 
-def answered(response):
+def _status_of(response):
     return f"the server answers {response.status_code} {response.reason}"
 
 
-def what_broke(error):
+def _what_broke(error):
+    """A failed transfer in a few words."""
     import requests
 
     if isinstance(error, requests.Timeout) or "timed out" in str(error):
@@ -79,40 +80,40 @@ def what_broke(error):
     return "no connection" if isinstance(error, requests.ConnectionError) else str(error)
 
 
-def transfer(url, path):
-    """One try: the whole file is at `path`, or an error is raised and `part` is of use."""
+def _transfer(url, path):
+    """One try: the whole file is at `path`, or an error is raised and `.part` is kept if of use."""
     import requests
 
     part, note = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
-    have, version = left_of(part, note)
-    asked = {"Accept-Encoding": "identity"}  # or the bytes would be others than those counted here
+    have, version = _resumable(part, note)
+    headers = {"Accept-Encoding": "identity"}  # packed, the bytes would not be those counted here
     if have:
-        asked |= {"Range": f"bytes={have}-", "If-Range": version}
+        headers |= {"Range": f"bytes={have}-", "If-Range": version}
     try:
         with requests.get(
-            url, headers=asked, stream=True, timeout=TIMEOUT, hooks={"response": check_response}
+            url, headers=headers, stream=True, timeout=TIMEOUT, hooks={"response": _check_response}
         ) as answer:
             code = answer.status_code
-            if code == 416 or code == 206 and not goes_on(answer, have, version):
-                forget(part, note)
+            if code == 416 or code == 206 and not _is_rest(answer, have, version):
+                _forget(part, note)
                 raise requests.exceptions.ChunkedEncodingError("not the part that was asked for")
             answer.raise_for_status()
             if code != 206:
                 have = 0
-                forget(part, note)
-                if version := version_of(answer):
-                    part.touch()  # a note is true of the part from the first byte on
+                _forget(part, note)
+                if version := _version_of(answer):
+                    part.touch()  # the note is true of the part from the first byte on
                     write_json(note, {"version": version})
-            receive(answer, part, have, whole_size(answer))
+            _receive(answer, part, have, _whole_size(answer))
     except BaseException:
         if not note.exists():
-            forget(part, note)
+            _forget(part, note)
         raise
     os.replace(part, path)
     note.unlink(missing_ok=True)
 
 
-def receive(answer, part, have, total):
+def _receive(answer, part, have, total):
     """Append the answer's bytes to `part`, which has `have`; `total` in all, None where unknown.
 
     Raises ChunkedEncodingError where it is another number.
@@ -142,8 +143,8 @@ def receive(answer, part, have, total):
         raise requests.exceptions.ChunkedEncodingError(f"{have} of {total} bytes")
 
 
-def left_of(part, note):
-    """(bytes, version) of an earlier try that may be gone on with; (0, "") where there is none."""
+def _resumable(part, note):
+    """(bytes, version) of an earlier try that may be resumed; (0, "") where there is none."""
     try:
         version, have = read_json(note)["version"], part.stat().st_size
         if have and isinstance(version, str) and version.isascii() and version.isprintable():
@@ -153,49 +154,51 @@ def left_of(part, note):
     return 0, ""
 
 
-def forget(part, note):
-    note.unlink(missing_ok=True)  # first: a part without a note is never gone on with
+def _forget(part, note):
+    note.unlink(missing_ok=True)  # first: a part without a note is never resumed
     part.unlink(missing_ok=True)
 
 
-def version_of(answer):
+def _version_of(answer):
     """The strong ETag, or else the date, by which the server knows this version again, or ""."""
-    if is_packed(answer):
+    if _is_packed(answer):
         return ""
     tag = answer.headers.get("ETag", "")
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
-def is_packed(answer):
+def _is_packed(answer):
+    """Whether the server compressed what it sends."""
     return answer.headers.get("Content-Encoding", "identity") != "identity"
 
 
-def goes_on(answer, have, version):
+def _is_rest(answer, have, version):
     """True where a 206 is the rest, from byte `have` on, of the version that was asked for."""
-    first, last, total = span(answer)
-    told = version_of(answer)
-    if have == 0 or first != have or last != total - 1 or is_packed(answer):
+    first, last, total = _span(answer)
+    sent = _version_of(answer)
+    if have == 0 or first != have or last != total - 1 or _is_packed(answer):
         return False
-    # a 206 may leave out the date where it tells the tag, and the other way round
-    return told == version or not told or told.startswith('"') != version.startswith('"')
+    # a 206 may leave out the date where it sends the tag, and the other way round
+    return sent == version or not sent or sent.startswith('"') != version.startswith('"')
 
 
-def span(answer):
-    """(first byte, last byte, size of the whole) that a 206 tells, (-1, -1, -1) otherwise."""
-    told = answer.headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", told, re.ASCII)
-    return tuple(map(int, found.groups())) if found else (-1, -1, -1)
+def _span(answer):
+    """(first byte, last byte, size of the whole) of a 206, (-1, -1, -1) of another answer."""
+    header = answer.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", header, re.ASCII)
+    return tuple(map(int, match.groups())) if match else (-1, -1, -1)
 
 
-def whole_size(answer):
-    """Bytes of the whole file, None where the server does not tell."""
+def _whole_size(answer):
+    """Bytes of the whole file, None where the server does not say."""
     if answer.status_code == 206:
-        return span(answer)[2]
+        return _span(answer)[2]
     length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() and not is_packed(answer) else None
+    return int(length) if length.isdecimal() and not _is_packed(answer) else None
 
 
-def require_https(url):
+def _require_https(url):
+    """Raise UserError for any other address; http is read from this machine alone (tests)."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -205,11 +208,11 @@ def require_https(url):
         raise UserError(f"{url}: only https addresses are read")
 
 
-def check_response(response, **_):
+def _check_response(response, **_):
     """Called for every answer, redirects too, before more is fetched; its UserErrors are final."""
     if response.is_redirect:
-        require_https(urljoin(response.url, response.headers["location"]))
+        _require_https(urljoin(response.url, response.headers["location"]))
     elif response.status_code in (401, 403, 404, 410):
-        raise UserError(answered(response))
-    elif (whole_size(response) or 0) > MAX_BYTES:
+        raise UserError(_status_of(response))
+    elif (_whole_size(response) or 0) > MAX_BYTES:
         raise UserError(f"larger than {MAX_BYTES >> 30} GiB")

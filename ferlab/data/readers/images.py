@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a face: training data, photos, the page and the server all come through here."""
+"""From the bytes of an image file to a face, for training data, photos, the page and the server."""
 
 import io
 import warnings
@@ -12,11 +12,23 @@ from ferlab.files import UserError
 
 NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-GRAY = 8  # levels by which the channels of a gray picture differ at most on average, after a lossy format
+GRAY = 8  # levels: the channels of a gray picture differ by less on average, in a lossy format too
 MAX_PIXELS = 50_000_000
-MAX_SIDE = 1024  # pixels: of a face in larger ones, every n-th row and column is enough
+MAX_SIDE = 1024  # pixels: of a larger face, every n-th row and column is enough
 # How a JPEG's frame header goes on: its length, 8 bit, height, width, one component.
 GRAY_48 = bytes((0, 11, 8, 0, SIZE, 0, SIZE, 1))
+
+
+def read(content, place):
+    """(face uint8 (48, 48), source size, whether it had colours) of an image file's bytes.
+
+    Raises UserError as `decode` does.
+    """
+    gray = small_gray(content)
+    if gray is not None:
+        return gray, (SIZE, SIZE), False
+    image = decode(content, place)
+    return face(image), image.size, has_colours(image)
 
 
 def small_gray(content):
@@ -42,16 +54,17 @@ def small_gray(content):
 
 
 def decode(content, place):
-    """A Pillow image of mode L or RGB: upright, opaque (on white), 8 bit; of an animation the first frame.
+    """A Pillow image of mode L or RGB: upright, opaque (on white), 8 bit; of an animation the
+    first frame.
 
-    Raises UserError in the name of `place` where the bytes are no whole image, or one of more than MAX_PIXELS.
+    Raises UserError in the name of `place` where the bytes are not a whole image, or where it has
+    more than MAX_PIXELS.
     """
     refuse_stand_in(content[:64], place)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns of what is refused here, and of what does not matter
+            # Pillow warns of what is refused here, and of what does not matter.
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height <= MAX_PIXELS:
                 return _plain(image)
@@ -65,20 +78,18 @@ def decode(content, place):
 
 
 def _plain(image):
+    """A Pillow image of any mode as `decode` gives it."""
     image.load()
     image = ImageOps.exif_transpose(image)
-    if (
-        image.mode.startswith("I") and np.asarray(image).max(initial=0) > 255
-    ):  # 16 bit: convert("L") would clip instead of scale
+    if image.mode.startswith("I") and np.asarray(image).max(initial=0) > 255:
+        # 16 bit: convert("L") would clip instead of scale
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return (
-        image
-        if image.mode in ("L", "RGB")
-        else image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
-    )
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode in ("1", "I", "F") else "RGB")
 
 
 def has_colours(image):
@@ -89,7 +100,7 @@ def has_colours(image):
 
 
 def face(image):
-    """uint8 (48, 48): a whole Pillow image as a face. Pillow averages over the area of what it shrinks."""
+    """uint8 (48, 48): a whole Pillow image as a face; what is shrunk is averaged over its area."""
     image = image.convert("L")
     if image.size != (SIZE, SIZE):
         image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
@@ -97,7 +108,10 @@ def face(image):
 
 
 def cut(image, box):
-    """uint8 (48, 48): the square (x, y, side) of an array uint8 (H, W) or (H, W, 3); beyond the edge, the edge goes on."""
+    """uint8 (48, 48): the square (x, y, side) of an array uint8 (H, W) or (H, W, 3).
+
+    Where the square reaches beyond the image, the image's edge is repeated.
+    """
     x, y, side = (int(value) for value in box)
     step = max(1, side // MAX_SIDE)  # a long, thin picture would be a huge square
     rows = np.arange(y, y + side, step).clip(0, len(image) - 1)
