@@ -129,17 +129,16 @@ def _texts(dataset, chosen):
 
 def _ours(dataset, chosen, side, free):
     from ferlab import models
-    from ferlab.training import backend, batches, loop
+    from ferlab.training import backend, batches, network
 
-    keras = backend.start(chosen.backend, chosen.precision, chosen.seed)
+    backend.start(chosen.backend, chosen.precision, chosen.seed)
     if free:  # what bit-for-bit repetition costs is the difference
         from tensorflow.python.framework import config
 
         config.disable_op_determinism()
 
-    network = models.build(chosen.model, 7, chosen.dropout)
-    judge = keras.Model(network.input, network.get_layer("logits").output)
-    learner, _ = loop._compiled(keras, judge, chosen, side)
+    result = models.build(chosen.model, 7, chosen.dropout)
+    model = network.compiled(network.to_logits(result), chosen, side)
     at_this_side = chosen.model_copy(update={"low_resolution": 1.0 if side != SIZE else 0.0})
 
     def endless():
@@ -152,13 +151,13 @@ def _ours(dataset, chosen, side, free):
 
     def step():
         faces, targets, weights = next(feed)
-        learner.train_on_batch(faces, targets, sample_weight=weights)
+        model.train_on_batch(faces, targets, sample_weight=weights)
         return len(faces)
 
     began, count = time.perf_counter(), 20
     for _ in range(count):
         next(feed)
-    return step, {**_size(network, side), "feed_ms": 1000 * (time.perf_counter() - began) / count}
+    return step, {**_size(result, side), "feed_ms": 1000 * (time.perf_counter() - began) / count}
 
 
 def _size(network, side):
@@ -503,12 +502,13 @@ def until(recipe):
 def fit(dataset, chosen, on_epoch=None):
     """A whole training in this process, shown as the train stage shows it; what ferlab.training.fit returns."""
     from ferlab.training import backend, loop, schedule
+    from ferlab.training.callbacks import Callbacks
 
     backend.start(chosen.backend, chosen.precision, chosen.seed)
     shown = Progress(
         chosen.epochs,
         chosen.select_on,
-        [schedule.side_of(chosen, epoch) ** 2 for epoch in range(chosen.epochs)],
+        schedule.step_costs(chosen),
     )
 
     def epoch(row, seconds):
@@ -517,7 +517,7 @@ def fit(dataset, chosen, on_epoch=None):
             on_epoch(row, seconds)
 
     try:
-        return loop.fit(dataset, chosen, on_step=shown.step, on_epoch=epoch)
+        return loop.fit(dataset, chosen, callbacks=Callbacks(shown.step, epoch))
     finally:
         shown.close()
 

@@ -1,4 +1,4 @@
-"""params.yaml, typed and strict: what a key may hold is written here once, and its meaning as a comment in params.yaml.
+"""params.yaml, typed and strict: what a key may hold stands here, what it means in that file.
 
 Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off` is a word for both.
 """
@@ -16,35 +16,47 @@ from ruamel.yaml.error import YAMLError
 from ferlab.data.classes import CLASSES
 from ferlab.files import UserError
 
-SHORT = (
-    reprlib.Repr()
-)  # how a value is shown: a YAML file of a kilobyte can hold one that never ends
+# How a value is shown in an error: a YAML file of a kilobyte can hold one that never ends.
+SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 Share = Annotated[float, Field(ge=0, lt=1)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
+    """A part of params.yaml: frozen; unknown keys and values of another type are refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Download(Section):
+    """Which faces: `sample`, `fer2013`, a path, or an https address."""
+
     dataset: Annotated[str, Field(min_length=1)]
 
 
 class Eda(Section):
+    """The look at the data. near_duplicate: correlation of two thumbnails; grid: faces a class."""
+
     near_duplicate: Annotated[float, Field(gt=0.5, le=1)]
     grid: Annotated[int, Field(ge=1, le=40)]
 
 
 class Balance(Section):
+    """What training sees of each class, and what is held out of it for validation.
+
+    target: images per grown class. rotation in degrees, shift and zoom as shares, of the new images
+    of `augment`. holdout: share of each class that becomes the split `validation`.
+    """
+
     strategy: Literal["none", "augment", "merge", "weights", "sampler"]
     classes: list[Literal[CLASSES]]
     target: Positive | Literal["median", "max"]
     flip: bool
-    rotation: Annotated[float, Field(ge=0, le=180)]
+    rotation: Degrees
     shift: Share
     zoom: Share
     holdout: Annotated[float, Field(ge=0, le=0.5)]
@@ -53,6 +65,12 @@ class Balance(Section):
 
 
 class Train(Section):
+    """A training: network, optimisation, augmentation, selection, machine. All of it decides bits.
+
+    Rates, shares and momenta are plain numbers, rotation is in degrees, shift, zoom and erase are
+    shares of the image's side; early_stopping and reduce_on_plateau count epochs, 0 is off.
+    """
+
     model: str
     dropout: Share
     epochs: Positive
@@ -65,7 +83,7 @@ class Train(Section):
     label_smoothing: Share
     averaging: Share
     flip: bool
-    rotation: Annotated[float, Field(ge=0, le=180)]
+    rotation: Degrees
     shift: Share
     zoom: Share
     erase: Share
@@ -90,6 +108,8 @@ class Train(Section):
 
 
 class Evaluate(Section):
+    """How a model is evaluated: views of a face (`flip`, `shift` in pixels), further datasets."""
+
     flip: bool
     shift: Annotated[int, Field(ge=0, le=8)]
     mistakes: Annotated[int, Field(ge=1, le=100)]
@@ -99,16 +119,18 @@ class Evaluate(Section):
     @field_validator("extra_datasets")
     @classmethod
     def names_differ(cls, entries):
-        """Scores are kept by name, which is that of the file: equal names would be judged as one set."""
+        """Scores are kept by the file's name: equal names would be evaluated as one dataset."""
         names = [Path(entry).stem for entry in entries]
         taken = ("train", "validation", "public", "private", "private_unseen", "test")
-        twice = next((name for name in names if names.count(name) > 1 or name in taken), None)
-        if twice:
-            raise ValueError(f"{twice} names a split or another set already, rename the file")
+        clash = next((name for name in names if names.count(name) > 1 or name in taken), None)
+        if clash:
+            raise ValueError(f"{clash} names a split or another set already, rename the file")
         return entries
 
 
 class Explain(Section):
+    """How a model is explained: temperature scaling, and the feature maps that are shown."""
+
     temperature: bool
     maps: Annotated[int, Field(ge=1, le=64)]
     layers: Literal["pools"] | Annotated[list[str], Field(min_length=1)]
@@ -148,12 +170,15 @@ def models():
 
 
 def load(path="params.yaml"):
-    """The whole file as frozen sections: `load().train.epochs`. Raises UserError with one line that names the key."""
+    """The whole file as frozen sections, as in `load().train.epochs`.
+
+    Raises UserError with one line that names the key.
+    """
     return parse(raw(path), path)
 
 
 def raw(path="params.yaml"):
-    """The whole file as a nested dict, unchecked; UserError where it is no YAML."""
+    """The whole file as a nested dict, unchecked; raises UserError where it is not YAML."""
     path = Path(path)
     try:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
@@ -174,8 +199,8 @@ def parse(values, path="params.yaml", sections=tuple(SECTIONS)):
     try:
         return _model(tuple(sections)).model_validate(values)
     except ValidationError as error:
-        # a mistyped key is both unknown and missing: the first says more
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        # A mistyped key is both unknown and missing: the first says more.
+        first = min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
         raise UserError(f"{path}: {_explain(first, values, sections)}") from None
 
 

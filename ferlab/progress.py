@@ -1,11 +1,15 @@
-"""What a person sees of a long training: a bar on a terminal, plain lines in a pipe or in CI."""
+"""The progress of a training: a bar on a terminal, plain lines in a pipe or in CI."""
 
 import sys
 import time
 
 
 class Progress:
-    """Feed `step` and `epoch` to ferlab.training.fit. costs: of a step in each epoch, in any unit."""
+    """Shows steps and epochs; `step` and `epoch` serve as callbacks of ferlab.training.loop.fit.
+
+    epochs: how many at most. selection: the split that selects. costs: of a step in each epoch, in
+    any unit, by which the time that is left is estimated.
+    """
 
     def __init__(self, epochs, selection, costs):
         self.epochs, self.selection, self.costs, self.began = epochs, selection, costs, None
@@ -16,32 +20,36 @@ class Progress:
             self.bar = tqdm(unit="step", dynamic_ncols=True, leave=False)
 
     def step(self, epoch, step, steps):
+        """A step is done, the `step`-th of `steps` in this epoch; all count from 0."""
         if self.began is None:
             self.began, self.first = time.perf_counter(), epoch * steps + step
             if self.bar is not None:
                 self.bar.total = self.epochs * steps
                 self.bar.update(self.first)
         done = epoch * steps + step - self.first
-        if done == 20:  # the first step compiles; from here on the pace is known
+        if done == 1:  # the first step compiled
+            self.compiled = time.perf_counter()
+        elif done == 20:  # now the pace is known
             ahead = sum(self.costs[epoch:]) * steps - self.costs[epoch] * step
-            left = ahead / self.costs[epoch] * (time.perf_counter() - self.settled) / 19
+            left = ahead / self.costs[epoch] * (time.perf_counter() - self.compiled) / 19
             self.say(
-                f"about {duration(left)} for what is left of {self.epochs} epochs, {steps} steps each"
+                f"about {duration(left)} for what is left of {self.epochs} epochs, "
+                f"{steps} steps each"
             )
-        elif done == 1:
-            self.settled = time.perf_counter()
         if self.bar is not None:
             self.bar.set_description(f"training, epoch {epoch + 1}", refresh=False)
             self.bar.update(1)
 
     def epoch(self, row, seconds):
-        running, selected = 100 * row["running_accuracy"], 100 * row["selection_accuracy"]
+        """An epoch is done; row: as in the training's history."""
+        running, selection = 100 * row["running_accuracy"], 100 * row["selection_accuracy"]
         self.say(
-            f"epoch {row['epoch']:3d}/{self.epochs}  loss {row['running_loss']:.3f}  accuracy {running:4.1f} %  "
-            f"{self.selection} {selected:4.1f} %  {seconds:.1f} s"
+            f"epoch {row['epoch']:3d}/{self.epochs}  loss {row['running_loss']:.3f}  "
+            f"accuracy {running:4.1f} %  {self.selection} {selection:4.1f} %  {seconds:.1f} s"
         )
 
     def say(self, line):
+        """Print a line, above the bar where there is one."""
         if self.bar is not None:
             self.bar.write(line)
         else:

@@ -142,9 +142,9 @@ def _run(folder, command, prepare, environment, output):
 
 def die_writing(name, times=1):
     """SIGKILL in the midst of the `times`-th writing of the file `name`: half of it is on the disk."""
-    from ferlab.training import loop
+    from ferlab.training import model_file
 
-    real, counted = loop.replacing, []
+    real, counted = files.replacing, []
 
     @contextlib.contextmanager
     def dying(path):
@@ -155,7 +155,7 @@ def die_writing(name, times=1):
                 os.truncate(part, part.stat().st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    loop.replacing = dying
+    files.replacing = model_file.replacing = dying
 
 
 def wait_after_epoch(epoch, until):

@@ -1,21 +1,29 @@
-"""Networks by name: each file here is one network with `build(classes, dropout)`. Adding one is adding a file.
+"""Networks by name: one a file, `build(classes, dropout, side)`; to add a network, add a file.
 
-Every network takes uint8 gray faces (batch, 48, 48, 1), scales them itself, and ends in a layer `logits` (batch, classes)
-followed by softmax probabilities in float32, so that a saved model can be used without knowing how it was trained.
+Every network takes gray faces, uint8 (batch, side, side, 1), and scales them itself. It ends in a
+layer `logits`, float32 (batch, classes), and its softmax, so a saved model can be used without
+knowing how it was trained. Knows no dataset.
 """
 
 import importlib
 
-SHAPE = (48, 48, 1)
+SHAPE = (48, 48, 1)  # of a face, as networks are saved and used; training may begin on smaller ones
 
 
-def build(name, classes, dropout):
-    """The Keras model of ferlab/models/<name>.py for `classes` outputs; weights are fresh (set the seed before)."""
-    return importlib.import_module(f"ferlab.models.{name}").build(classes, dropout)
+def build(name, classes, dropout, side=SHAPE[0]):
+    """The Keras model of ferlab/models/<name>.py: faces -> probabilities (batch, classes).
+
+    side: of the faces, in pixels; in networks with Flatten the shape of the weights depends on it.
+    dropout: share of units dropped, 0 to below 1. Weights are fresh: set the seed first.
+    """
+    return importlib.import_module(f"ferlab.models.{name}").build(classes, dropout, side)
 
 
-def ends(inputs, features, classes):
-    """Close a network: features (batch, n) -> logits -> probabilities, both float32 whatever the precision inside."""
+def classifier_head(inputs, features, classes):
+    """The Keras model from `inputs` over `features` (batch, n) to probabilities (batch, classes).
+
+    Logits and probabilities are float32, whatever the precision of the layers before them.
+    """
     import keras
 
     logits = keras.layers.Dense(classes, dtype="float32", name="logits")(features)

@@ -1,25 +1,28 @@
-"""For an hour on two CPU cores: ten convolutions, 1.75 M parameters, 144 M multiply-adds a face.
+"""For an hour on two CPU cores: 1.75 M parameters, 144 M multiply-adds a face.
 
-`small` at one and a half times the width, with a residual pair of convolutions after each pooling.
+Ten 3x3 convolutions: `small` at one and a half times the width, with a residual pair of
+convolutions after each pooling.
 """
 
 from keras import Input, layers
 
-from ferlab.models import SHAPE, ends
+from ferlab.models import classifier_head
 
 
-def block(x, filters, pool=False):
+def _block(x, filters, pool=False):
+    """3x3 convolution -> max-pooling if `pool` -> batch normalisation -> ReLU."""
     x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
     if pool:
         x = layers.MaxPooling2D()(x)
     return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
 
-def build(classes, dropout):
-    inputs = Input(SHAPE, dtype="uint8")
+def build(classes, dropout, side):
+    """See `ferlab.models.build`."""
+    inputs = Input((side, side, 1), dtype="uint8")
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     for filters in (48, 96, 192):
-        x = block(x, filters, pool=True)
-        x = layers.Add()([x, block(block(x, filters), filters)])
-    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(block(x, 384)))
-    return ends(inputs, x, classes)
+        x = _block(x, filters, pool=True)
+        x = layers.Add()([x, _block(_block(x, filters), filters)])
+    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(_block(x, 384)))
+    return classifier_head(inputs, x, classes)

@@ -1,12 +1,17 @@
-"""VGG-like (Simonyan & Zisserman 2014, arXiv:1409.1556): pairs of 3x3 convolutions, pooled four times; batch normalisation."""
+"""VGG-like (Simonyan & Zisserman 2014, arXiv:1409.1556); 1,766,439 parameters.
+
+Four pairs of 3x3 convolutions of 32 to 256 filters with batch normalisation, each pair max-pooled,
+then a dense layer of 256.
+"""
 
 from keras import Input, layers
 
-from ferlab.models import SHAPE, ends
+from ferlab.models import classifier_head
 
 
-def build(classes, dropout):
-    inputs = Input(SHAPE, dtype="uint8")
+def build(classes, dropout, side):
+    """See `ferlab.models.build`."""
+    inputs = Input((side, side, 1), dtype="uint8")
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     for filters in (32, 64, 128, 256):
         for _ in range(2):
@@ -15,4 +20,4 @@ def build(classes, dropout):
         x = layers.MaxPooling2D()(x)
     x = layers.Dropout(dropout)(layers.Flatten()(x))
     x = layers.Dense(256, activation="relu")(x)
-    return ends(inputs, layers.Dropout(dropout)(x), classes)
+    return classifier_head(inputs, layers.Dropout(dropout)(x), classes)

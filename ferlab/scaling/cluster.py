@@ -288,6 +288,7 @@ def _train(dataset, settings, name, storage, versions, desk):
     import ray
 
     from ferlab.training import backend, checkpoint, loop, model_file
+    from ferlab.training.callbacks import Callbacks
 
     if versions != _versions():
         raise files.UserError(
@@ -320,12 +321,15 @@ def _train(dataset, settings, name, storage, versions, desk):
         remote.get(resume_state)
         if resume_state.exists():
             tell("resumed")
-            state = checkpoint.load(resume_state)[0]
-            for pair in zip(state["history"], state["seconds"], strict=True):
+            state = checkpoint.load(resume_state)
+            for pair in zip(state.history, state.seconds, strict=True):
                 tell("epoch", pair)
         try:
             model, history, seconds = loop.fit(
-                dataset, settings, resume_state, None, epoch, lambda: tell("uneven")
+                dataset,
+                settings,
+                resume_state,
+                Callbacks(on_epoch=epoch, on_nondeterministic=lambda: tell("uneven")),
             )
         except Stopped:
             return None

@@ -203,6 +203,7 @@ def _done(optuna, study):
 
 def _here(optuna, study, wanted, settings, dataset, folder, report, _):
     from ferlab.training import backend, loop, schedule
+    from ferlab.training.callbacks import Callbacks
 
     states, failures = optuna.trial.TrialState, 0
     while _done(optuna, study) < wanted.trials:
@@ -212,7 +213,7 @@ def _here(optuna, study, wanted, settings, dataset, folder, report, _):
         shown = progress.Progress(
             trial.chosen.epochs,
             trial.chosen.select_on,
-            [schedule.side_of(trial.chosen, epoch) ** 2 for epoch in range(trial.chosen.epochs)],
+            schedule.step_costs(trial.chosen),
         )
 
         def epoch(row, seconds, trial=trial):
@@ -220,7 +221,9 @@ def _here(optuna, study, wanted, settings, dataset, folder, report, _):
                 raise optuna.TrialPruned
 
         try:
-            _, history, _ = loop.fit(dataset, trial.chosen, checkpoint, shown.step, epoch)
+            _, history, _ = loop.fit(
+                dataset, trial.chosen, checkpoint, Callbacks(shown.step, epoch)
+            )
         except optuna.TrialPruned:
             trial.end("KILLED", states.PRUNED)
             told = f"pruned after {trial.epochs} epochs"

@@ -1,1 +1,4 @@
-"""Training a network, to the same bits each time. Knows data and models, and nothing of scores or pages."""
+"""Training a network, to the same bits each time: the loop and all that it needs.
+
+Knows data and models; nothing of evaluation, tracking or pages.
+"""

@@ -1,4 +1,4 @@
-"""Starting Keras: backend, precision and seed, before its first import, and without the noise of the C++ log."""
+"""Starting Keras (backend, precision, seed, devices), which must precede its first import."""
 
 import os
 import sys
@@ -12,8 +12,9 @@ JOIN_TIMEOUT = 60  # seconds in which all processes of a training must have been
 def start(backend, precision="float32", seed=0, devices=1):
     """Import Keras 3 on `backend` with deterministic operations and return the module.
 
-    devices: over how many each batch is spread (JAX only), in this process or, with FERLAB_PROCESSES, in several. Raises
-    UserError where the backend is not installed or has not that many, or where Keras already runs on another one.
+    devices: over how many each batch is split (JAX only), in this process or, with
+    FERLAB_PROCESSES, in several. Raises UserError where the backend is not installed, has fewer
+    devices, or where Keras already runs on another one.
     """
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -29,35 +30,40 @@ def start(backend, precision="float32", seed=0, devices=1):
         except ImportError as error:
             raise UserError(
                 f"train.backend = {backend!r}: {error.name or backend} is not installed; "
-                f"choose tensorflow or install it"
+                "choose tensorflow or install it"
             ) from None
     if keras.backend.backend() != backend:
         raise UserError(
-            f"train.backend = {backend!r}: Keras already runs on {keras.backend.backend()} in this process"
+            f"train.backend = {backend!r}: Keras already runs on {keras.backend.backend()} "
+            "in this process"
         )
-    keras.backend.clear_session()  # layer names, and with them the saved bytes, do not depend on what was built before
+    # Layer names, and with them the saved bytes, must not depend on what was built before.
+    keras.backend.clear_session()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     keras.utils.set_random_seed(seed)
     if devices > 1 or keras.distribution.distribution():
         keras.distribution.set_distribution(
-            _spread(keras, backend, devices) if devices > 1 else None
+            _data_parallel(keras, backend, devices) if devices > 1 else None
         )
     return keras
 
 
-def step(learner, faces, targets, weights):
-    """One training step on a batch, which several processes share among them; returns {"loss", "accuracy"} of all of it."""
+def step(model, faces, targets, weights):
+    """One training step on a batch, which the devices share; returns its {"loss", "accuracy"}.
+
+    faces: uint8 (n, side, side, 1); targets: float32 (n, classes); weights: float32 (n,).
+    """
     import keras
 
-    spread = keras.distribution.distribution()
-    if spread is None:
-        return learner.train_on_batch(faces, targets, sample_weight=weights, return_dict=True)
-    with spread.cutting(faces, targets, weights) as (faces, targets, weights):
-        return learner.train_on_batch(faces, targets, sample_weight=weights, return_dict=True)
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return model.train_on_batch(faces, targets, sample_weight=weights, return_dict=True)
+    with distribution.part_of(faces, targets, weights) as (faces, targets, weights):
+        return model.train_on_batch(faces, targets, sample_weight=weights, return_dict=True)
 
 
-def agree(path):
-    """Where several processes train together: give all of them the first one's file, or the lack of it."""
+def share_file(path):
+    """Where several processes train together, give all of them the first one's file, if any."""
     import keras
 
     if not os.environ.get("FERLAB_PROCESSES") or keras.distribution.distribution() is None:
@@ -78,13 +84,16 @@ def agree(path):
 
 
 def _join():
-    """Make this process one of those that FERLAB_PROCESSES names: <host>:<port> of the first,<how many>,<which, from 0>."""
-    told = os.environ.get("FERLAB_PROCESSES")
-    if not told:
+    """Make this process one of several that train together, as FERLAB_PROCESSES says.
+
+    It holds <host>:<port> of the first process,<how many there are>,<which this is, from 0>.
+    """
+    value = os.environ.get("FERLAB_PROCESSES")
+    if not value:
         return
     import jax
 
-    address, count, index = ([*told.split(","), "", "", ""])[:3]
+    address, count, index = ([*value.split(","), "", "", ""])[:3]
     if (
         ":" not in address
         or not count.isdecimal()
@@ -92,7 +101,7 @@ def _join():
         or int(index) >= int(count)
     ):
         raise UserError(
-            f"FERLAB_PROCESSES={told}: must be <host>:<port>,<processes>,<this one, from 0>"
+            f"FERLAB_PROCESSES={value}: must be <host>:<port>,<processes>,<this one, from 0>"
         )
     if jax.distributed.is_initialized():
         return
@@ -103,53 +112,60 @@ def _join():
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"FERLAB_PROCESSES={told}: not all {count} processes came together within {JOIN_TIMEOUT} seconds "
-            f"({one_line(error)})"
+            f"FERLAB_PROCESSES={value}: not all {count} processes came together within "
+            f"{JOIN_TIMEOUT} seconds ({one_line(error)})"
         ) from None
 
 
-def _spread(keras, backend, devices):
-    """Keras' data parallelism: each device has all weights and an equal part of a batch; means are those of the whole batch."""
+def _data_parallel(keras, backend, devices):
+    """Keras' data parallelism: each device has all weights and an equal part of a batch.
+
+    Means, such as those of batch normalisation and the loss, are those of the whole batch.
+    """
     if backend != "jax":
         raise UserError(
-            f"train.devices = {devices}: only JAX spreads a batch; set train.backend: jax, or train.devices: 1"
+            f"train.devices = {devices}: only JAX spreads a batch; "
+            "set train.backend: jax, or train.devices: 1"
         )
     import jax
 
-    there, processes = keras.distribution.list_devices(), jax.process_count()
-    if len(there) < devices:
+    available, processes = keras.distribution.list_devices(), jax.process_count()
+    if len(available) < devices:
         raise UserError(
-            f"train.devices = {devices}: JAX sees {len(there)} ({', '.join(there)}); set train.devices no higher"
+            f"train.devices = {devices}: JAX sees {len(available)} ({', '.join(available)}); "
+            "set train.devices no higher"
         )
-    if processes > 1 and len(there) > devices:
+    if processes > 1 and len(available) > devices:
         raise UserError(
-            f"train.devices = {devices}: the processes have {len(there)}; set train.devices: {len(there)}"
+            f"train.devices = {devices}: the processes have {len(available)}; "
+            f"set train.devices: {len(available)}"
         )
 
-    class Spread(keras.distribution.DataParallel):
-        cut = False  # whether what is fed is this process' part of a batch, and not all of it
+    class DataParallel(keras.distribution.DataParallel):
+        fed_a_part = False  # whether arrays are this process' part of a batch, and not all of it
 
         @contextmanager
-        def cutting(self, *batch):
+        def part_of(self, *batch):
+            """Yield this process' part of the arrays where the batch can be cut evenly."""
             if processes > 1 and len(batch[0]) % devices == 0:
                 part = len(batch[0]) // processes
                 batch = [
                     array[part * jax.process_index() : part * (jax.process_index() + 1)]
                     for array in batch
                 ]
-                self.cut = True
+                self.fed_a_part = True
             try:
                 yield batch
             finally:
-                self.cut = False
+                self.fed_a_part = False
 
         def get_data_layout(self, shape):
-            if self.cut or (processes == 1 and shape[0] % devices == 0):
+            if self.fed_a_part or (processes == 1 and shape[0] % devices == 0):
                 return super().get_data_layout(shape)
-            # a last, short batch cannot be cut evenly: every device then computes all of it
+            # A last, short batch cannot be cut evenly: every device then computes all of it.
             return keras.distribution.TensorLayout([None] * len(shape), self.device_mesh)
 
-    return Spread(devices=there[:devices], auto_shard_dataset=False)
+    return DataParallel(devices=available[:devices], auto_shard_dataset=False)
 
 
 def fast_bfloat16():
@@ -164,7 +180,10 @@ def fast_bfloat16():
 
 @contextmanager
 def _silent_stderr():
-    """TensorFlow's C++ part writes to file descriptor 2 before its log level is read; Python errors still get through."""
+    """Discard what is written to file descriptor 2; errors raised in Python still get through.
+
+    TensorFlow's C++ part writes there before its log level is read.
+    """
     try:
         saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     except OSError:

@@ -10,15 +10,18 @@ import numpy as np
 
 
 def data_key(dataset):
-    """sha256 of all that a training takes from a dataset, the order of its rows included (which `Dataset.digest` does not count):
-    with the same parameters and code, equal keys give equal weights."""
+    """sha256 of all that a training takes from a dataset; equal keys train to equal weights.
+
+    Unlike `Dataset.digest` it counts the order of the rows, and their ids.
+    """
     key = hashlib.sha256(np.ascontiguousarray(dataset.faces))
     key.update(dataset.table.to_csv(index=False).encode())
     key.update(json.dumps([dataset.classes, dataset.training]).encode())
     return key.hexdigest()
 
 
-CODE = (  # what decides a training's bits, relative to ferlab/; beside the network's own file
+# The files of ferlab/ that decide the bits of a training, beside that of its network.
+CODE = (
     "assets/ferplus.csv.gz",
     "data/augment.py",
     "data/classes.py",
@@ -31,13 +34,17 @@ CODE = (  # what decides a training's bits, relative to ferlab/; beside the netw
     "training/checkpoint.py",
     "training/loop.py",
     "training/model_file.py",
+    "training/network.py",
     "training/optimizers.py",
     "training/schedule.py",
 )
 
 
 def fingerprint(settings, dataset):
-    """What decides the weights: the train section, data, code, versions. Resume state is found under it, and only under it."""
+    """16 hex digits over what decides the weights: the train section, data, code and versions.
+
+    A training resumes only from a state kept under its own fingerprint.
+    """
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(data_key(dataset).encode())
     library = Path(__file__).parents[1]

@@ -1,10 +1,10 @@
 """The training loop: stateless randomness, exact resume, equal bytes from equal input.
 
-Order, augmentation and dropout of a step derive from (seed, epoch, index), never from what ran before. A checkpoint after
-each epoch holds everything else, so a killed training continues to the very same weights. Works on any Keras backend.
+Order, augmentation and dropout of a step derive from (seed, epoch, index), never from what ran
+before. A checkpoint after each epoch holds everything else, so a killed training goes on to the
+very same weights. Works on any Keras backend.
 """
 
-import hashlib
 import math
 import time
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ferlab import models
-from ferlab.data.dataset import SIZE
 from ferlab.data.prepare import prepared
 from ferlab.files import UserError
-from ferlab.training import backend, batches, checkpoint, optimizers, schedule
+from ferlab.training import backend, batches, checkpoint, network, schedule
+from ferlab.training.callbacks import Callbacks
 
 HISTORY = [
     "epoch",
@@ -27,18 +27,72 @@ HISTORY = [
     "selection_accuracy",
     "chosen",
 ]
+EVALUATION_BATCH = 512
 
 
-def fit(dataset, params, resume_state=None, on_step=None, on_epoch=None, on_uneven=None):
-    """Train on the split `train`, choose on `params.select_on`. Keras must have been started (ferlab.backend).
+def fit(dataset, params, resume_state=None, callbacks=None):
+    """Train on the split `train`, select on `params.select_on`; `backend.start` comes first.
 
-    resume_state: file for it, replaced after each epoch; when it exists, training goes on from it.
-    on_step(epoch, step, steps), on_epoch(row, seconds): for progress and tracking; what they do changes no number.
-    on_uneven(): called where this machine gives other bits for the same step, so that the training cannot be repeated exactly.
-    Returns (Keras model with the chosen weights, history as DataFrame with the columns HISTORY, seconds of each epoch).
+    params: the train section. resume_state: a file, replaced after each epoch; where it exists, the
+    training goes on from it. callbacks: a Callbacks, or any object with its three functions.
+    Returns (Keras model with the selected weights, history as DataFrame with the columns HISTORY,
+    seconds of each epoch). Raises UserError where there is nothing to select on, where the network
+    cannot take the small faces of `low_resolution`, and where the loss is no longer finite.
     """
-    import keras
+    callbacks = callbacks or Callbacks()
+    train, selection = _train_and_selection(dataset, params)
+    result = models.build(params.model, len(dataset.classes), params.dropout)
+    evaluation_model = network.to_logits(result)  # on faces of full size, whatever is trained on
+    state = _start_or_resume(evaluation_model, params, resume_state)
+    model = side = None
 
+    while state.epoch < params.epochs and not _stops_early(state, params):
+        began = time.perf_counter()
+        if side != schedule.side_of(params, state.epoch):
+            side = schedule.side_of(params, state.epoch)
+            model = _compiled_at(side, evaluation_model, train, state, params, callbacks)
+        row = _train_epoch(model, train, params, state, callbacks)
+        state.weights = model.get_weights()
+        state.optimizer_state = network.optimizer_state(model)
+        row |= _select(evaluation_model, selection, params, state)
+        model.set_weights(state.weights)  # where both models are one, selecting has changed them
+        _count_epochs_since_best(state, row["selection_loss"], params)
+        state.epoch += 1
+        state.history.append(row)
+        state.seconds.append(round(time.perf_counter() - began, 3))
+        if resume_state:
+            checkpoint.save(resume_state, state)
+        callbacks.on_epoch(row, state.seconds[-1])
+
+    evaluation_model.set_weights(state.best_weights)
+    return result, _history(state, params), state.seconds
+
+
+def evaluate(model, dataset, params):
+    """(mean cross-entropy, accuracy) of a model that gives logits, on all rows of `dataset`.
+
+    Measured without label smoothing against the dataset's labels, or with `labels: ferplus` against
+    the class with the most votes.
+    """
+    logits = np.concatenate(
+        [
+            np.asarray(
+                model.predict_on_batch(
+                    prepared(dataset.faces[i : i + EVALUATION_BATCH], params.equalize)[..., None]
+                ),
+                np.float64,
+            )
+            for i in range(0, len(dataset.faces), EVALUATION_BATCH)
+        ]
+    )
+    labels = batches.targets_of(dataset, params.labels).argmax(axis=1)
+    logits -= logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
+
+
+def _train_and_selection(dataset, params):
+    """The rows to train on and those to select on, each with a target."""
     train, selection = dataset.split("train"), dataset.split(params.select_on)
     if not len(selection.faces):
         present = [
@@ -50,201 +104,106 @@ def fit(dataset, params, resume_state=None, on_step=None, on_epoch=None, on_unev
             else "set balance.holdout: 0.1 and train.select_on: validation"
         )
         raise UserError(
-            f"train.select_on = {params.select_on!r}: this dataset has no {params.select_on} images; {fix}"
+            f"train.select_on = {params.select_on!r}: this dataset has no {params.select_on} "
+            f"images; {fix}"
         )
-    train, selection = (
-        batches.supervised(train, params.labels),
-        batches.supervised(selection, params.labels),
-    )
+    return batches.supervised(train, params.labels), batches.supervised(selection, params.labels)
 
-    model = models.build(params.model, len(dataset.classes), params.dropout)
-    judge = keras.Model(
-        model.input, model.get_layer("logits").output
-    )  # faces of full size, whatever is trained on
-    learner, optimizer = _compiled(keras, judge, params, schedule.side_of(params, 0))
 
-    steps_per_epoch = math.ceil(len(train.faces) / params.batch_size)
-    state = {
-        "epoch": 0,
-        "history": [],
-        "seconds": [],
-        "scale": 1.0,
-        "best_accuracy": -1.0,
-        "best_loss": math.inf,
-        "since_loss": 0,
-        "since_rate": 0,
-    }
-    averaged = learner.get_weights() if params.averaging else []
-    best = []
+def _start_or_resume(evaluation_model, params, resume_state):
+    """The State of the file `resume_state`, or where there is none that of a fresh model."""
     if resume_state:
-        backend.agree(Path(resume_state))
-    if resume_state and Path(resume_state).exists():
-        state, weights, slots, averaged, best = checkpoint.load(resume_state)
-        learner, optimizer = _compiled(
-            keras, judge, params, schedule.side_of(params, state["epoch"] - 1)
-        )
-        _restore(learner, weights, optimizer, slots)
-    tried = None  # the side of the faces for which the machine was seen to repeat itself, or not
-
-    while state["epoch"] < params.epochs and not _stopped(state, params):
-        epoch, began = state["epoch"], time.perf_counter()
-        if epoch and schedule.side_of(params, epoch) != schedule.side_of(params, epoch - 1):
-            weights, slots = learner.get_weights(), [np.asarray(v) for v in optimizer.variables]
-            learner, optimizer = _compiled(keras, judge, params, schedule.side_of(params, epoch))
-            _restore(learner, weights, optimizer, slots)
-        if on_uneven and tried != schedule.side_of(params, epoch):
-            tried = schedule.side_of(params, epoch)
-            if not _repeats(
-                learner, optimizer, next(batches.batches(train, params, epoch)), params.seed, epoch
-            ):
-                on_uneven()
-        _seed_dropout(learner, params.seed, epoch)
-        sums = np.zeros(
-            2
-        )  # of loss and accuracy over the epoch's images; Keras' own start anew with every batch
-        for step, (faces, targets, weights) in enumerate(batches.batches(train, params, epoch)):
-            done = epoch * steps_per_epoch + step
-            optimizer.learning_rate = state["scale"] * schedule.rate(
-                done, params.epochs * steps_per_epoch, params
-            )
-            logs = backend.step(learner, faces, targets, weights)
-            sums += len(faces) * np.array([logs["loss"], logs["accuracy"]], np.float64)
-            if params.averaging:
-                momentum = min(
-                    params.averaging, (1 + done) / (10 + done)
-                )  # the first steps must not weigh for long
-                averaged = [
-                    momentum * a + (1 - momentum) * w
-                    for a, w in zip(averaged, learner.get_weights(), strict=True)
-                ]
-            if on_step:
-                on_step(epoch, step, steps_per_epoch)
-        loss, accuracy = (sums / len(train.faces)).tolist()
-        if not math.isfinite(loss):
-            raise UserError(
-                f"epoch {epoch + 1}: the loss is {loss}; lower train.learning_rate ({params.learning_rate:g})"
-            )
-
-        current = learner.get_weights()
-        judge.set_weights(averaged if params.averaging else current)
-        selection_loss, selection_accuracy = score(judge, selection, params)
-        if params.keep == "last" or selection_accuracy > state["best_accuracy"]:
-            state["best_accuracy"], best = selection_accuracy, judge.get_weights()
-        learner.set_weights(current)
-        row = {
-            "epoch": epoch + 1,
-            "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
-            "running_loss": loss,
-            "running_accuracy": accuracy,
-            "selection_loss": selection_loss,
-            "selection_accuracy": selection_accuracy,
-        }
-        state["history"].append(row)
-        state["epoch"] += 1
-        state["seconds"].append(round(time.perf_counter() - began, 3))
-        _count_epochs_since_best(state, selection_loss, params)
-        if resume_state:
-            checkpoint.save(resume_state, state, current, optimizer, averaged, best)
-        if on_epoch:
-            on_epoch(row, state["seconds"][-1])
-
-    judge.set_weights(best)
-    history = pd.DataFrame(state["history"])
-    pick = history["selection_accuracy"].idxmax() if params.keep == "best" else len(history) - 1
-    return (
-        model,
-        history.assign(chosen=(history.index == pick).astype(int))[HISTORY],
-        state["seconds"],
-    )
+        backend.share_file(Path(resume_state))
+        if Path(resume_state).exists():
+            return checkpoint.load(resume_state)
+    weights = evaluation_model.get_weights()
+    return checkpoint.State(averaged_weights=weights if params.averaging else [])
 
 
-def score(learner, dataset, params, batch=512):
-    """(mean cross-entropy without smoothing, accuracy) of a network that gives logits, on all rows of `dataset`: against
-    its labels, or with `ferplus` against the class with the most votes."""
-    logits = np.concatenate(
-        [
-            np.asarray(
-                learner.predict_on_batch(
-                    prepared(dataset.faces[i : i + batch], params.equalize)[..., None]
-                ),
-                np.float64,
-            )
-            for i in range(0, len(dataset.faces), batch)
-        ]
-    )
-    labels = batches.targets_of(dataset, params.labels).argmax(axis=1)
-    logits -= logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
-    return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
+def _compiled_at(side, evaluation_model, train, state, params, callbacks):
+    """The model for the coming epochs, whose faces have this side, in the state of the training."""
+    model = network.compiled(evaluation_model, params, side)
+    if state.epoch:
+        network.restore(model, state.weights, state.optimizer_state)
+    if callbacks.on_nondeterministic:
+        batch = next(batches.batches(train, params, state.epoch))
+        if not network.is_deterministic(model, batch, params.seed, state.epoch):
+            callbacks.on_nondeterministic()
+    return model
 
 
-def _compiled(keras, judge, params, side):
-    """(learner, optimizer): the network from faces of this side to logits, with the weights of `judge`, ready to train."""
-    learner = judge
-    if side != SIZE:
-        learner = keras.models.clone_model(
-            judge, input_tensors=keras.Input((side, side, 1), dtype="uint8")
-        )
-        if [w.shape for w in learner.weights] != [w.shape for w in judge.weights]:
-            raise UserError(
-                f"train.low_resolution = {params.low_resolution:g}: the network {params.model} takes no faces of "
-                f"{side}x{side}; set it to 0"
-            )
-        learner.set_weights(judge.get_weights())
-    optimizer = optimizers.build(keras, params)
-    learner.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=params.label_smoothing
-        ),
-        metrics=["accuracy"],
-        jit_compile=keras.backend.backend() == "jax",
-    )  # TensorFlow's XLA is 4-8 times slower on a CPU here
-    optimizer.build(learner.trainable_variables)
-    return learner, optimizer
+def _train_epoch(model, train, params, state, callbacks):
+    """One pass over the training images; returns the first four columns of HISTORY.
 
-
-def _restore(learner, weights, optimizer, slots):
-    learner.set_weights(weights)
-    for variable, value in zip(optimizer.variables, slots, strict=True):
-        variable.assign(value)
-
-
-def _repeats(learner, optimizer, batch, seed, epoch, times=4):
-    """Whether the same step, taken several times, gives the same bits; leaves everything as it was.
-
-    Deterministic operations do not ensure it: oneDNN's convolutions in float32 differ in the last bit from about 256 faces on,
-    on some processors.
+    Updates the model and, where there are any, the averaged weights.
     """
-    weights, slots, seen = learner.get_weights(), [np.array(v) for v in optimizer.variables], set()
-    for _ in range(times):
-        _seed_dropout(learner, seed, epoch)
-        backend.step(learner, *batch)
-        after = [*learner.get_weights(), *map(np.asarray, optimizer.variables)]
-        seen.add(hashlib.sha256(b"".join(value.tobytes() for value in after)).digest())
-        _restore(learner, weights, optimizer, slots)
-    return len(seen) == 1
+    steps = math.ceil(len(train.faces) / params.batch_size)
+    # Loss and accuracy summed over the epoch's images: Keras' own start anew with every batch.
+    sums = np.zeros(2)
+    network.seed_dropout(model, params.seed, state.epoch)
+    for step, batch in enumerate(batches.batches(train, params, state.epoch)):
+        total = state.epoch * steps + step
+        rate = state.rate_scale * schedule.rate(total, params.epochs * steps, params)
+        model.optimizer.learning_rate = rate
+        logs = backend.step(model, *batch)
+        sums += len(batch[0]) * np.array([logs["loss"], logs["accuracy"]], np.float64)
+        if params.averaging:
+            state.averaged_weights = _averaged(state.averaged_weights, model, total, params)
+        callbacks.on_step(state.epoch, step, steps)
+    loss, accuracy = (sums / len(train.faces)).tolist()
+    if not math.isfinite(loss):
+        raise UserError(
+            f"epoch {state.epoch + 1}: the loss is {loss}; "
+            f"lower train.learning_rate ({params.learning_rate:g})"
+        )
+    return {
+        "epoch": state.epoch + 1,
+        "learning_rate": float(np.asarray(model.optimizer.learning_rate)),
+        "running_loss": loss,
+        "running_accuracy": accuracy,
+    }
 
 
-def _seed_dropout(learner, seed, epoch):
-    """Put every layer's random stream at the start of this epoch."""
-    for index, layer in enumerate(learner._flatten_layers()):
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            state = np.random.SeedSequence((seed, epoch, batches.DROPOUT, index)).generate_state(2)
-            generator.state.assign(state.astype(generator.state.dtype))
+def _averaged(averaged, model, total_steps, params):
+    """The exponential average of the weights, one step further."""
+    # a lower momentum first, so that the first steps do not weigh for long
+    momentum = min(params.averaging, (1 + total_steps) / (10 + total_steps))
+    return [
+        momentum * average + (1 - momentum) * weight
+        for average, weight in zip(averaged, model.get_weights(), strict=True)
+    ]
+
+
+def _select(evaluation_model, selection, params, state):
+    """Evaluate the epoch's weights, or their average, and keep them where they are the best.
+
+    Returns the columns selection_loss and selection_accuracy of HISTORY. Changes the weights of
+    `evaluation_model`.
+    """
+    evaluation_model.set_weights(state.averaged_weights if params.averaging else state.weights)
+    loss, accuracy = evaluate(evaluation_model, selection, params)
+    if params.keep == "last" or accuracy > state.best_accuracy:
+        state.best_accuracy, state.best_weights = accuracy, evaluation_model.get_weights()
+    return {"selection_loss": loss, "selection_accuracy": accuracy}
 
 
 def _count_epochs_since_best(state, loss, params):
-    """Early stopping and plateau count the epochs since the selection loss was lowest; both live in the resume state."""
-    if loss < state["best_loss"]:
-        state.update(best_loss=loss, since_loss=0, since_rate=0)
+    """Count the epochs without a lower selection loss, and halve the rate on a plateau."""
+    if loss < state.best_loss:
+        state.best_loss, state.epochs_since_best, state.epochs_since_reduction = loss, 0, 0
         return
-    state["since_loss"] += 1
-    state["since_rate"] += 1
-    if params.reduce_on_plateau and state["since_rate"] >= params.reduce_on_plateau:
-        state.update(scale=state["scale"] / 2, since_rate=0)
+    state.epochs_since_best += 1
+    state.epochs_since_reduction += 1
+    if params.reduce_on_plateau and state.epochs_since_reduction >= params.reduce_on_plateau:
+        state.rate_scale, state.epochs_since_reduction = state.rate_scale / 2, 0
 
 
-def _stopped(state, params):
-    return bool(params.early_stopping) and state["since_loss"] >= params.early_stopping
+def _stops_early(state, params):
+    return bool(params.early_stopping) and state.epochs_since_best >= params.early_stopping
+
+
+def _history(state, params):
+    """The history as DataFrame; `chosen` is 1 in the row of the selected weights, else 0."""
+    history = pd.DataFrame(state.history)
+    best = history["selection_accuracy"].idxmax() if params.keep == "best" else len(history) - 1
+    return history.assign(chosen=(history.index == best).astype(int))[HISTORY]

@@ -1,4 +1,4 @@
-"""Writing `.keras` files that hold neither a date nor optimizer state, and say how to use the network."""
+"""Writing `.keras` files: no date and no optimizer state, but how to use the network."""
 
 import json
 import re
@@ -10,7 +10,10 @@ MEMBER = "ferlab.json"  # the member of a `.keras` file that says how to use the
 
 
 def about(dataset, params):
-    """What a model carries in its file, so that whoever uses it need not guess (ferlab.evaluation.About)."""
+    """What a model's file says of its use: classes, how faces are prepared, what it was trained on.
+
+    Read back as ferlab.evaluation's About.
+    """
     return {
         "classes": list(dataset.classes),
         "equalize": params.equalize,
@@ -21,9 +24,10 @@ def about(dataset, params):
 
 
 def save(model, path, about=None):
-    """Write a `.keras` file without dates, zip times or optimiser state: equal weights give equal bytes.
+    """Write a `.keras` file without dates, zip times or optimizer state.
 
-    about: as of the function of that name; it becomes the member ferlab.json, which Keras does not read.
+    So equal weights give equal bytes. about: as the function of that name returns it; it becomes
+    the member ferlab.json, which Keras ignores.
     """
     with replacing(path) as part:
         temporary = part.with_name(f"{part.name}.keras")  # Keras insists on the ending
@@ -49,7 +53,7 @@ def save(model, path, about=None):
 
 
 def _renumbered(config):
-    """Keras numbers shared objects by their place in memory; here by their order of appearance, 1, 2, 3 ..."""
+    """Number shared objects in order of appearance; Keras does by their address in memory."""
     numbers = {}
     return re.sub(
         r'("shared_object_id": )(\d+)',

@@ -1,7 +1,8 @@
-"""The optimizers of `train.optimizer`, each with its decoupled weight decay."""
+"""The optimizers of `train.optimizer`, with decoupled weight decay (all but Adam)."""
 
 
 def build(keras, params):
+    """A new Keras optimizer as the train section says; biases and normalisation do not decay."""
     if params.optimizer == "adam":
         return keras.optimizers.Adam(params.learning_rate)
     if params.optimizer == "muon":
@@ -20,10 +21,10 @@ def build(keras, params):
 
 
 def muon(keras, params):
-    """Keras' Muon (Jordan 2024) for the convolutions too: a kernel (h, w, in, out) is updated as a matrix (h w in, out).
+    """Keras' Muon (Jordan 2024) for convolutions too, whose kernels it takes as matrices.
 
-    Its step is made as large as Adam's (Liu et al. 2025, arXiv:2502.16982); biases, batch normalisation and the last layer
-    are left to AdamW.
+    A kernel (h, w, in, out) is updated as a matrix (h w in, out), by a step as large as Adam's (Liu
+    et al. 2025, arXiv:2502.16982). Biases, normalisation and the last layer are left to AdamW.
     """
     from keras import ops
 
@@ -37,7 +38,7 @@ def muon(keras, params):
             return ops.reshape(super().lr_adjust(update), x.shape)
 
         def lr_adjust(self, x):
-            return x  # done above, where it still is a matrix
+            return x  # done above, where it is still a matrix
 
     optimizer = Muon(
         params.learning_rate,

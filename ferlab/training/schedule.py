@@ -1,4 +1,4 @@
-"""The learning rate and the side of the faces, by step and epoch."""
+"""Learning rate, side of the faces and cost of a step, by step or epoch."""
 
 import math
 
@@ -8,7 +8,10 @@ SMALL_SIDE = 32  # of the faces in the epochs that `low_resolution` names
 
 
 def rate(step, steps, params):
-    """Learning rate at `step` of `steps` (0-based), before any plateau reduction: warm-up, then the schedule."""
+    """Learning rate at `step` of `steps` (from 0): warm-up, then the schedule.
+
+    The plateau rule may scale it down further.
+    """
     rise = params.warmup * steps
     if step < rise:
         return params.learning_rate * (step + 1) / (rise + 1)
@@ -20,5 +23,10 @@ def rate(step, steps, params):
 
 
 def side_of(params, epoch):
-    """Side in pixels of the faces of one epoch (0-based): in the first ones they may be shrunk, to save time."""
+    """Side in pixels of the faces of one epoch (from 0): small ones in the first, for speed."""
     return SMALL_SIDE if epoch < round(params.low_resolution * params.epochs) else SIZE
+
+
+def step_costs(params):
+    """What a step costs in each epoch, as a list: in proportion to the pixels of a face."""
+    return [side_of(params, epoch) ** 2 for epoch in range(params.epochs)]

@@ -44,7 +44,7 @@ def test_a_small_learning_rate_arrives_as_a_number_however_it_is_written(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("  epochs: 20", "  epoch: 20", "unknown key train.epoch, did you mean epochs?"),
         ("  epochs: 20", "  epochs: many", "train.epochs = 'many'"),
@@ -76,8 +76,8 @@ def test_a_small_learning_rate_arrives_as_a_number_however_it_is_written(tmp_pat
         ("evaluate:", "evaluate", "not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path, old, new, said):
-    assert said in refused(tmp_path, changed(old, new))
+def test_what_is_wrong_is_named_in_one_line(tmp_path, old, new, message):
+    assert message in refused(tmp_path, changed(old, new))
 
 
 def test_an_empty_or_missing_file_is_one_line(tmp_path):
@@ -87,7 +87,7 @@ def test_an_empty_or_missing_file_is_one_line(tmp_path):
 
 
 def test_experiments_keep_every_comment(tmp_path):
-    """`dvc exp run -S` rewrites the file; three times, since DVC drops some comments only at the second."""
+    """`dvc exp run -S` rewrites the file; three times, as DVC drops some comments only later."""
     from dvc.utils.hydra import apply_overrides
 
     file = tmp_path / "params.yaml"
@@ -109,7 +109,7 @@ def test_experiments_keep_every_comment(tmp_path):
         (["public"], "public"),
     ],
 )
-def test_two_further_sets_of_one_name_are_not_judged_as_one(entries, name):
+def test_two_further_datasets_of_one_name_are_refused(entries, name):
     with pytest.raises(ValueError, match=f"{name} names a split or another set already"):
         params.Evaluate(flip=True, shift=2, mistakes=5, robustness=False, extra_datasets=entries)
     params.Evaluate(

@@ -20,6 +20,7 @@ EXEMPT = {
     "ferlab.recipes": "names of the recipes and where their results lie",
     "ferlab.scaling": "sends the same training elsewhere, and only with FERLAB_RAY",
     "ferlab.tracking": "projects finished files into MLflow; writes no output",
+    "ferlab.training.callbacks": "what is reported of a training",
     "ferlab.training.fingerprint": "names the state that a training resumes from",
 }
 

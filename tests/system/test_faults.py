@@ -146,14 +146,14 @@ def learned_once(monkeypatch):
     """Training learns in its first call; the next ones repeat what it writes: TensorFlow needs seconds to start."""
     real, kept = loop.fit, []
 
-    def fit(dataset, settings, checkpoint, on_step, on_epoch, on_uneven):
+    def fit(dataset, settings, checkpoint, callbacks):
         if not kept:
             kept.append(real(dataset, settings))
         model, history, seconds = kept[0]
         for row, duration in zip(history.to_dict("records"), seconds, strict=True):
             with files.replacing(checkpoint) as part:
                 part.write_bytes(b"state")
-            on_epoch(row, duration)
+            callbacks.on_epoch(row, duration)
         return model, history, seconds
 
     monkeypatch.setattr(loop, "fit", fit)

@@ -1,5 +1,7 @@
 """A sweep finds what is better, prunes what is hopeless, goes on where it was killed, and refuses ranges that cannot be."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -37,16 +39,16 @@ class Killed(BaseException):
 def test_a_broken_off_sweep_goes_on_and_ends_with_all_its_trials(bench, monkeypatch, end):
     fit, calls = loop.fit, []
 
-    def broken_off_in_the_third(dataset, chosen, checkpoint, on_step, on_epoch):
+    def broken_off_in_the_third(dataset, chosen, checkpoint, callbacks):
         calls.append(checkpoint.exists())
         if len(calls) != 3:
-            return fit(dataset, chosen, checkpoint, on_step, on_epoch)
+            return fit(dataset, chosen, checkpoint, callbacks)
 
         def epoch(row, seconds):
-            on_epoch(row, seconds)
+            callbacks.on_epoch(row, seconds)
             raise end
 
-        return fit(dataset, chosen, checkpoint, on_step, epoch)
+        return fit(dataset, chosen, checkpoint, replace(callbacks, on_epoch=epoch))
 
     monkeypatch.setattr(loop, "fit", broken_off_in_the_third)
     with pytest.raises(end):

@@ -126,7 +126,7 @@ def test_training_sees_equalised_faces_and_scores_on_them(settings):
             return np.zeros((len(faces), 7))
 
     network = Seen()
-    loop.score(network, part, chosen)
+    loop.evaluate(network, part, chosen)
     assert (network.faces == prepare.prepared(part.faces, True)).all()
 
 

@@ -1,4 +1,7 @@
-"""The training loop: what decides numbers is derived from (seed, epoch, index); a killed run goes on to the same bytes."""
+"""The training loop: what decides numbers derives from (seed, epoch, index) alone.
+
+So a killed run goes on to the same bytes.
+"""
 
 import hashlib
 import itertools
@@ -9,7 +12,8 @@ import pytest
 
 from ferlab import models, params
 from ferlab.files import UserError
-from ferlab.training import backend, batches, loop, model_file, optimizers, schedule
+from ferlab.training import backend, batches, loop, model_file, network, optimizers, schedule
+from ferlab.training.callbacks import Callbacks
 from tests.synthetic import make
 
 PARAMETERS = {
@@ -33,16 +37,19 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def faces():
-    """35 training and 14 public images; a class's brightness tells it, so that something can be learned."""
+    """35 training and 14 public images of two classes, which brightness tells apart."""
     dataset = make({"angry": (9, 4, 4), "happy": (26, 10, 10)})
     dataset.faces[dataset.labels == 1] //= 3
     return dataset
 
 
-def train(dataset, settings, checkpoint=None, die_after=None, die_in=None, uneven=None):
+def train(
+    dataset, settings, checkpoint=None, die_after=None, die_in=None, on_nondeterministic=None
+):
     """(hash of the saved model, history) in this process.
 
-    die_after: raise after the checkpoint of this epoch (from 1). die_in: (epoch, step) from 0, raise after that step.
+    die_after: raise after the checkpoint of this epoch (from 1). die_in: (epoch, step) from 0,
+    raise after that step.
     """
 
     def epoch(row, seconds):
@@ -54,7 +61,9 @@ def train(dataset, settings, checkpoint=None, die_after=None, die_in=None, uneve
             raise Killed
 
     backend.start(settings.backend, settings.precision, settings.seed)
-    model, history, seconds = loop.fit(dataset, settings, checkpoint, step, epoch, uneven)
+    model, history, seconds = loop.fit(
+        dataset, settings, checkpoint, Callbacks(step, epoch, on_nondeterministic)
+    )
     assert len(seconds) == len(history)
     path = checkpoint.with_name("model.keras")
     model_file.save(model, path)
@@ -64,12 +73,12 @@ def train(dataset, settings, checkpoint=None, die_after=None, die_in=None, uneve
 @pytest.mark.parametrize("name", params.models())
 def test_each_network_has_its_stated_size_and_gives_probabilities(name):
     backend.start("tensorflow")
-    network = models.build(name, 7, 0.2)
-    given = np.asarray(network.predict_on_batch(np.zeros((2, 48, 48, 1), np.uint8)))
-    assert network.count_params() == PARAMETERS[name]
-    assert given.shape == (2, 7)
-    assert given.dtype == np.float32
-    np.testing.assert_allclose(given.sum(axis=1), 1, rtol=1e-5)
+    model = models.build(name, 7, 0.2)
+    probabilities = np.asarray(model.predict_on_batch(np.zeros((2, 48, 48, 1), np.uint8)))
+    assert model.count_params() == PARAMETERS[name]
+    assert probabilities.shape == (2, 7)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
 STATES = {
@@ -114,52 +123,51 @@ QUICK = (
 def test_a_run_killed_in_any_step_and_after_any_epoch_goes_on_to_the_same_bytes(
     tmp_path, faces, settings, state
 ):
-    """One run killed three times: in a random step of a random epoch, after that epoch, and after the last."""
-    chosen = settings(**TINY | STATES[state]).train
-    expected, history = train(faces, chosen, tmp_path / "whole" / "checkpoint.npz")
+    """Killed three times: in a random step of a random epoch, after it, and after the last."""
+    section = settings(**TINY | STATES[state]).train
+    expected, history = train(faces, section, tmp_path / "whole" / "checkpoint.npz")
     rng = random.Random(state)
-    epoch, step = (
-        rng.randrange(len(history)),
-        rng.randrange(3),
-    )  # 35 images in batches of 16: three steps
+    epoch, step = rng.randrange(len(history)), rng.randrange(3)  # 35 images in batches of 16
     checkpoint = tmp_path / "killed" / "checkpoint.npz"
     for death in ({"die_in": (epoch, step)}, {"die_after": epoch + 1}, {"die_after": len(history)}):
         if death != {"die_after": epoch + 1} or epoch + 1 < len(history):
             with pytest.raises(Killed):
-                train(faces, chosen, checkpoint, **death)
-    found, again = train(faces, chosen, checkpoint)
-    assert found == expected
-    assert again.equals(history)
+                train(faces, section, checkpoint, **death)
+    resumed, resumed_history = train(faces, section, checkpoint)
+    assert resumed == expected
+    assert resumed_history.equals(history)
 
 
 def test_another_seed_gives_other_bytes(tmp_path, faces, settings):
-    found = {
-        train(
-            faces,
-            settings(**TINY, **{"train.seed": seed}).train,
-            tmp_path / str(seed) / "checkpoint.npz",
-        )[0]
-        for seed in (0, 1)
-    }
-    assert len(found) == 2
+    hashes = set()
+    for seed in (0, 1):
+        section = settings(**TINY, **{"train.seed": seed}).train
+        hashes.add(train(faces, section, tmp_path / str(seed) / "checkpoint.npz")[0])
+    assert len(hashes) == 2
 
 
-def test_a_machine_that_does_not_repeat_a_step_is_told_for_each_size_and_the_question_changes_nothing(
+def test_a_machine_that_does_not_repeat_a_step_is_reported_for_each_side_of_the_faces(
     tmp_path, faces, settings, monkeypatch
 ):
-    chosen, told = settings(**TINY, **{"train.low_resolution": 0.5, "train.dropout": 0.2}).train, []
-    plain, _ = train(faces, chosen, tmp_path / "plain/checkpoint.npz")
-    asked, _ = train(
-        faces, chosen, tmp_path / "asked/checkpoint.npz", uneven=lambda: told.append("uneven")
+    """And trying it changes no bit of the result."""
+    half_small = settings(**TINY, **{"train.low_resolution": 0.5, "train.dropout": 0.2}).train
+    reports = []
+
+    def report():
+        reports.append("nondeterministic")
+
+    expected, _ = train(faces, half_small, tmp_path / "plain/checkpoint.npz")
+    tried, _ = train(
+        faces, half_small, tmp_path / "tried/checkpoint.npz", on_nondeterministic=report
     )
-    assert asked == plain
-    assert not told
-    seed_dropout, calls = loop._seed_dropout, itertools.count()
+    assert tried == expected
+    assert not reports
+    seed_dropout, calls = network.seed_dropout, itertools.count()
     monkeypatch.setattr(
-        loop, "_seed_dropout", lambda learner, *_: seed_dropout(learner, next(calls), 0)
+        network, "seed_dropout", lambda model, *_: seed_dropout(model, next(calls), 0)
     )
-    train(faces, chosen, tmp_path / "uneven/checkpoint.npz", uneven=lambda: told.append("uneven"))
-    assert told == ["uneven"] * 2
+    train(faces, half_small, tmp_path / "other/checkpoint.npz", on_nondeterministic=report)
+    assert reports == ["nondeterministic"] * 2
 
 
 def test_a_saved_model_holds_no_date_and_no_optimiser(tmp_path, faces, settings):
@@ -201,10 +209,10 @@ def test_plateau_halves_the_rate_and_early_stopping_ends_the_run(tmp_path, faces
     ("shape", "last"), [("one_cycle", 0.01), ("cosine", 0.0003), ("constant", 1.0)]
 )
 def test_the_rate_rises_to_its_peak_and_follows_the_schedule(settings, shape, last):
-    chosen = settings(
+    section = settings(
         **{"train.schedule": shape, "train.learning_rate": 1.0, "train.warmup": 0.2}
     ).train
-    rates = [schedule.rate(step, 100, chosen) for step in range(100)]
+    rates = [schedule.rate(step, 100, section) for step in range(100)]
     assert rates[0] < 0.1
     assert rates[20] == pytest.approx(1)
     assert max(rates) <= 1
@@ -212,11 +220,11 @@ def test_the_rate_rises_to_its_peak_and_follows_the_schedule(settings, shape, la
 
 
 def test_batches_depend_on_seed_and_epoch_alone(faces, settings):
-    chosen, part = settings(**TINY).train, faces.split("train")
-    first = [batch[0] for batch in batches.batches(part, chosen, 3)]
-    list(batches.batches(part, chosen, 0))
-    again = [batch[0] for batch in batches.batches(part, chosen, 3)]
-    other = [batch[0] for batch in batches.batches(part, chosen, 4)]
+    section, part = settings(**TINY).train, faces.split("train")
+    first = [batch[0] for batch in batches.batches(part, section, 3)]
+    list(batches.batches(part, section, 0))
+    again = [batch[0] for batch in batches.batches(part, section, 3)]
+    other = [batch[0] for batch in batches.batches(part, section, 4)]
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other[0])
     assert sum(len(batch) for batch in first) == len(part.faces)
@@ -238,9 +246,9 @@ def test_two_epochs_show_each_image_once_mirrored_and_once_not(faces, settings):
 
 
 def test_the_first_epochs_show_small_faces_and_a_network_with_flatten_refuses_them(faces, settings):
-    chosen = settings(**TINY | {"train.low_resolution": 0.6}).train  # two of three epochs
+    section = settings(**TINY | {"train.low_resolution": 0.6}).train  # two of three epochs
     sides = [
-        next(batches.batches(faces.split("train"), chosen, epoch))[0].shape[1:]
+        next(batches.batches(faces.split("train"), section, epoch))[0].shape[1:]
         for epoch in range(3)
     ]
     assert sides == [(32, 32, 1), (32, 32, 1), (48, 48, 1)]
@@ -266,27 +274,23 @@ def test_muon_updates_a_kernel_by_an_orthogonal_step_as_large_as_adams(settings)
     )
     step = np.asarray(kernel).reshape(72, 16)
     values = np.linalg.svd(step, compute_uv=False)
-    assert (
-        values.max() / values.min() < 2
-    )  # five Newton-Schulz iterations leave them near one another, not equal
-    assert np.sqrt((step**2).mean()) == pytest.approx(
-        0.2 * 0.1, rel=0.2
-    )  # Liu et al. 2025: as large as AdamW's
+    # Five Newton-Schulz iterations leave the singular values near one another, not equal.
+    assert values.max() / values.min() < 2
+    # Liu et al. 2025: as large as AdamW's.
+    assert np.sqrt((step**2).mean()) == pytest.approx(0.2 * 0.1, rel=0.2)
 
 
 def test_class_weights_reach_the_batches_and_the_sampler_draws_classes_equally(settings):
     from dataclasses import replace
 
-    chosen, part = (
-        settings(**TINY).train,
-        make({"angry": (30, 1, 1), "happy": (270, 1, 1)}).split("train"),
-    )
+    section = settings(**TINY).train
+    part = make({"angry": (30, 1, 1), "happy": (270, 1, 1)}).split("train")
     weighted = replace(part, training={"class_weights": [5.0, 0.5]})
-    for _, targets, weights in batches.batches(weighted, chosen, 0):
+    for _, targets, weights in batches.batches(weighted, section, 0):
         assert np.array_equal(weights, np.where(targets[:, 0] == 1, 5.0, 0.5).astype(np.float32))
     drawn = np.concatenate(
         [
-            part.labels[batches.order(replace(part, training={"sampler": "balanced"}), chosen, e)]
+            part.labels[batches.order(replace(part, training={"sampler": "balanced"}), section, e)]
             for e in range(10)
         ]
     )
@@ -322,7 +326,7 @@ def test_a_backend_that_is_not_there_is_one_line():
     import subprocess
     import sys
 
-    done = subprocess.run(
+    finished = subprocess.run(
         [
             sys.executable,
             "-c",
@@ -332,7 +336,7 @@ def test_a_backend_that_is_not_there_is_one_line():
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert done.stderr.strip() == (
+    assert finished.returncode == 1
+    assert finished.stderr.strip() == (
         "error: train.backend = 'torch': torch is not installed; choose tensorflow or install it"
     )

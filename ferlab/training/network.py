@@ -1,0 +1,89 @@
+"""The network in training, compiled for one size of faces; taking and restoring its state."""
+
+import hashlib
+
+import numpy as np
+
+from ferlab import models
+from ferlab.data.dataset import SIZE
+from ferlab.files import UserError
+from ferlab.training import backend, batches, optimizers
+
+REPEATS = 4  # of one step, to see whether this machine gives the same bits each time
+
+
+def to_logits(model):
+    """`model` without its softmax, sharing its layers and weights."""
+    import keras
+
+    return keras.Model(model.input, model.get_layer("logits").output)
+
+
+def compiled(evaluation_model, params, side):
+    """The network from faces (batch, side, side, 1) to logits, ready to train.
+
+    evaluation_model: the same for faces of full size, whose weights it gets, and which it is where
+    `side` is that size. Its optimizer is new. Raises UserError where the network's weights depend
+    on the size of the faces.
+    """
+    import keras
+
+    model = evaluation_model
+    if side != SIZE:
+        classes = evaluation_model.output.shape[-1]
+        model = to_logits(models.build(params.model, classes, params.dropout, side))
+        if [w.shape for w in model.weights] != [w.shape for w in evaluation_model.weights]:
+            raise UserError(
+                f"train.low_resolution = {params.low_resolution:g}: the network {params.model} "
+                f"takes no faces of {side}x{side}; set it to 0"
+            )
+        model.set_weights(evaluation_model.get_weights())
+    model.compile(
+        optimizers.build(keras, params),
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=params.label_smoothing
+        ),
+        metrics=["accuracy"],
+        # TensorFlow's XLA was 4 to 8 times slower on a CPU
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def optimizer_state(model):
+    """Copies of all variables of the model's optimizer: momenta, step count, learning rate."""
+    return [np.array(variable) for variable in model.optimizer.variables]
+
+
+def restore(model, weights, optimizer_state):
+    """Put a compiled model back to these weights and this state of its optimizer."""
+    model.set_weights(weights)
+    for variable, value in zip(model.optimizer.variables, optimizer_state, strict=True):
+        variable.assign(value)
+
+
+def seed_dropout(model, seed, epoch):
+    """Put each layer's random stream at the start of this epoch."""
+    for index, layer in enumerate(model._flatten_layers()):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            key = np.random.SeedSequence((seed, epoch, batches.DROPOUT, index))
+            state = key.generate_state(2)
+            generator.state.assign(state.astype(generator.state.dtype))
+
+
+def is_deterministic(model, batch, seed, epoch):
+    """Whether one step, taken REPEATS times, gives the same bits; leaves the model as it was.
+
+    Deterministic operations do not ensure it: on some processors, oneDNN's convolutions in float32
+    differ in the last bit from about 256 faces on.
+    """
+    weights, state, digests = model.get_weights(), optimizer_state(model), set()
+    for _ in range(REPEATS):
+        seed_dropout(model, seed, epoch)
+        backend.step(model, *batch)
+        after = [*model.get_weights(), *optimizer_state(model)]
+        digests.add(hashlib.sha256(b"".join(array.tobytes() for array in after)).digest())
+        restore(model, weights, state)
+    return len(digests) == 1
