@@ -186,7 +186,7 @@ def test_a_trial_that_cannot_be_trained_here_does_not_end_the_sweep_but_three_do
     (workspace / "params.yaml").write_text(
         text.replace("low_resolution: 0.0", "low_resolution: 0.5")
     )
-    ranges = SWEEP + "  train.batch_size: {from: 8, to: 16}\n"
+    ranges = SWEEP.replace("seed: 0", "seed: 28") + "  train.batch_size: {from: 8, to: 16}\n"
     (workspace / "sweep.yaml").write_text(ranges + "  train.model: [small, silva_2025]\n")
     lines = []
     study = sweep.sweep(report=lines.append)
