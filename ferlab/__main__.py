@@ -144,8 +144,8 @@ def identify(arguments):
 
     from ferlab.data.identity import copies
 
-    found = copies.copy(arguments.path)
-    print(json.dumps(found, indent=1) if arguments.json else copies.table(found))
+    known = copies.copy(arguments.path)
+    print(json.dumps(known, indent=1) if arguments.json else copies.table(known))
 
 
 @verb(

@@ -95,7 +95,7 @@ def write(names, out=Path("reports/compare.html"), report_to=print):
     """Compare by name: prints the text, writes the page, and adds it to the MLflow runs of those that have one."""
     if len(names) < 2:
         raise files.UserError(
-            "name at least two results; `python -m ferlab compare bench silva_2025`"
+            "name at least two results; `python -m ferlab compare workspace silva_2025`"
         )
     found = [lookup.find(name) for name in names]
     told = comparison.compare(found)

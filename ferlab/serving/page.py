@@ -15,6 +15,8 @@ import threading
 from pathlib import Path
 
 import numpy as np
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from ferlab import files, recipes
 from ferlab.data.readers import images
@@ -134,9 +136,8 @@ def application(analyzer, local=True):
     """The FastAPI application. local: answer only requests that name this machine by its loopback
     address.
     """
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI
     from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
 
     # FastAPI's own pages load scripts from elsewhere
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -195,12 +196,10 @@ def _add_routes(app, analyzer, local):
         return analyzer(content, model, cam == "1")
 
 
-async def _body(request: "Request"):  # noqa: F821
+async def _body(request: Request):
     """The bytes of an upload; status 413 where they are more than MAX_BYTES, as soon as that is
     known.
     """
-    from starlette.exceptions import HTTPException
-
     content = bytearray()
     if int(request.headers.get("content-length", 0)) <= MAX_BYTES:
         async for part in request.stream():

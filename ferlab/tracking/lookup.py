@@ -24,7 +24,7 @@ class Result:
 
 def find(name):
     """The Result of that name; UserError, with what is known, where there is none."""
-    if name == "bench":
+    if name == "workspace":
         return workspace()
     if name in recipes.with_result():
         _, details, history, run = recipes.read_result(name)
@@ -44,13 +44,13 @@ def find(name):
     found = tracked(name)
     if found:
         return found
-    listed = ["bench", *recipes.with_result(), *known]
+    listed = ["workspace", *recipes.with_result(), *known]
     raise files.UserError(
         f"{name}: no recipe with a result, no DVC experiment and no MLflow run; known: {', '.join(listed)}"
     )
 
 
-def workspace(folder=Path("."), name="bench"):
+def workspace(folder=Path("."), name="workspace"):
     """The result in a folder laid out as the bench."""
     from ferlab.tracking import provenance
 

@@ -97,9 +97,9 @@ def test_what_cannot_be_compared_is_refused(monkeypatch, tmp_path):
         )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="at least two"):
-        compare_page.write(["bench"])
-    with pytest.raises(UserError, match="bench: reports/predictions.csv not found"):
-        compare_page.write(["bench", "x"])
+        compare_page.write(["workspace"])
+    with pytest.raises(UserError, match="workspace: reports/predictions.csv not found"):
+        compare_page.write(["workspace", "x"])
 
 
 def test_the_page_needs_no_other_file_and_nothing_breaks_out_of_it():
