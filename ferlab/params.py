@@ -114,12 +114,18 @@ class Explain(Section):
     layers: Literal["pools"] | Annotated[list[str], Field(min_length=1)]
 
 
-class Anchor(Section):
-    """Of recipes that train no network: what every table of results is read against."""
+class Baseline(Section):
+    """Of recipes without a network: what every table of results is read against."""
 
-    kind: Literal["majority", "handcrafted", "ensemble"]
-    regularisation: Annotated[float, Field(gt=0)]  # of handcrafted
-    members: list[str]  # of ensemble: keys with a result
+    kind: Literal["majority", "handcrafted"]
+    regularisation: Annotated[float, Field(gt=0)]  # C of the support vector machine
+
+
+class Ensemble(Section):
+    """Of recipes that average the probabilities of other results."""
+
+    candidates: Annotated[list[str], Field(min_length=1)]  # keys with a result
+    selection: Literal["all", "greedy"]  # greedy: add what raises public accuracy most, until none
 
 
 SECTIONS = {
@@ -130,6 +136,10 @@ SECTIONS = {
     "evaluate": Evaluate,
     "explain": Explain,
 }
+ALL_SECTIONS = SECTIONS | {
+    "baseline": Baseline,
+    "ensemble": Ensemble,
+}  # with those of recipes alone
 
 
 def models():
@@ -174,7 +184,7 @@ def _model(sections):
     return create_model(
         "Params",
         __base__=Section,
-        **{name: ((SECTIONS | {"anchor": Anchor})[name], ...) for name in sections},
+        **{name: (ALL_SECTIONS[name], ...) for name in sections},
     )
 
 
@@ -183,7 +193,7 @@ def _explain(error, values, sections):
     where = [str(part) for part in error["loc"] if part != "[key]"]
     if error["type"] == "invalid_key":
         return f"unknown key {'.'.join(where)}"
-    section = (SECTIONS | {"anchor": Anchor}).get(where[0])
+    section = ALL_SECTIONS.get(where[0])
     key = ".".join(where[:2])
     if error["type"] == "extra_forbidden":
         known = section.model_fields if section else sections

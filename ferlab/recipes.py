@@ -16,7 +16,7 @@ from ferlab import files, params
 from ferlab.files import UserError, replacing
 
 SHARED = ("download", "eda", "explain")  # of all recipes: recipes/params.yaml
-KINDS = (("balance", "train", "evaluate"), ("balance", "anchor"))  # of recipes, by their sections
+KINDS = (("balance", "train", "evaluate"), ("balance", "baseline"), ("ensemble",))  # of recipes
 RECIPES = Path("recipes")
 
 
@@ -104,10 +104,9 @@ def use(recipe):
     """
     settings = load_recipe(recipe)
     if not hasattr(settings, "train"):
-        stage = "judge_ensemble" if settings.anchor.kind == "ensemble" else "judge_anchor"
         raise UserError(
-            f"{RECIPES}/{recipe}.yaml: trains no network, so it has no place on the bench; "
-            f"dvc --cd {RECIPES} repro {stage}@{recipe} runs it"
+            f"{RECIPES}/{recipe}.yaml: trains no network, so it has no place in the workspace; "
+            f"dvc --cd {RECIPES} repro evaluate@{recipe} runs it"
         )
     if subprocess.run(
         ["git", "diff", "--quiet", "HEAD", "--", WORKSPACE], capture_output=True

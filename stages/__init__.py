@@ -1,97 +1,79 @@
-"""The pipeline, one file per DVC stage: params -> inputs -> ferlab -> outputs. Run by `dvc repro` from the top folder.
+"""The pipeline, one file per DVC stage: params -> inputs -> ferlab -> outputs.
 
-Each stage works on the bench (params.yaml, data/, models/, reports/), or for the recipes on their own folders:
-`--recipes` means what they share, `--recipe NAME [--seed N]` one of them.
+A stage's `main` names its inputs and outputs in its signature, with their places in the workspace.
+`dvc repro` in the top folder runs the stages as they are; recipes/dvc.yaml runs the same files with
+`--key <recipe>[-s<seed>]`, which takes the parameters from the recipe, and with other places:
+`python -m stages.train --key speedrun-s1 --balanced recipes/runs/balanced/speedrun ...`.
 """
 
 import argparse
 import errno
+import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ferlab import params, recipes
 from ferlab.files import UserError
 
+SHARED = "shared"  # as --key: the parameters that all recipes have in common
+OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
+
 
 @dataclass(frozen=True)
-class Place:
-    """Where a stage finds and leaves things, and its parameters. name: of a recipe's key, empty on the bench."""
+class Experiment:
+    """What a stage is run for. key: of a recipe's result, empty in the workspace."""
 
-    name: str
-    values: Callable  # gives the parameters as they are written
+    key: str
     settings: params.Section
-    raw: Path
-    audit: Path
-    eda: Path
-    balanced: Path
-    balance: Path
-    model: Path
-    history: Path
-    out: Path
+
+    @property
+    def recipe(self):
+        """(recipe, seed) of the key."""
+        return recipes.recipe_of(self.key)
+
+    def values(self):
+        """The parameters as they are written, as nested dicts."""
+        return recipes.raw_recipe(*self.recipe) if self.key else params.raw()
 
 
-def place(arguments=None):
-    """The Place that the command line names."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--recipes", action="store_true", help="what all recipes share")
-    parser.add_argument("--recipe", help="one of them: a file of recipes/, without its ending")
-    parser.add_argument("--seed", type=int, default=0, help="of the recipe's training")
-    given = parser.parse_args(arguments)
-    if not given.recipes and not given.recipe:
-        data, models, reports = Path("data"), Path("models"), Path("reports")
-        return Place(
-            "",
-            params.raw,
-            params.load(),
-            data / "raw",
-            data / "audit.csv",
-            reports / "eda",
-            data / "balanced",
-            reports / "balance",
-            models / "model.keras",
-            models / "history.csv",
-            reports,
-        )
-    recipe, seed, runs = given.recipe or "", given.seed, recipes.RECIPES / "runs"
-    key = recipes.key(recipe, seed)
-    return Place(
-        key,
-        lambda: recipes.raw_recipe(recipe, seed),
-        recipes.load_recipe(recipe, seed),
-        runs / "raw",
-        runs / "audit.csv",
-        runs / "eda",
-        runs / "balanced" / recipe,
-        runs / "balance" / recipe,
-        runs / key / "model.keras",
-        runs / key / "history.csv",
-        runs / key,
-    )
+def experiment(key=""):
+    """The Experiment of a key. Raises UserError where a parameter is not allowed."""
+    if not key:
+        return Experiment("", params.load())
+    if key == SHARED:
+        return Experiment("", recipes.load_recipe())
+    return Experiment(key, recipes.load_recipe(*recipes.recipe_of(key)))
+
+
+def arguments(main, given=None):
+    """The keyword arguments of a stage's `main` and the key, from a command line.
+
+    Each parameter of `main` that has a default is a path: `--balanced PATH`.
+    """
+    parser = argparse.ArgumentParser(description=inspect.getmodule(main).__doc__)
+    parser.add_argument("--key", default="", help="of a recipe's result: speedrun, speedrun-s1")
+    for name, path in inspect.signature(main).parameters.items():
+        if path.default is not inspect.Parameter.empty:
+            parser.add_argument(f"--{name}", type=Path, default=path.default, metavar="PATH")
+    values = vars(parser.parse_args(given))
+    return values.pop("key"), values
 
 
 def run(main):
-    """Call a stage's main with the Place of the command line.
+    """Call a stage's `main` with what the command line names.
 
-    What the user can mend becomes one line on stderr and exit code 1, never a traceback.
+    What the user can fix becomes one line on stderr and exit code 1, never a traceback.
     """
     try:
-        main(place())
+        key, paths = arguments(main)
+        main(experiment(key), **paths)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EFBIG,
-            errno.EACCES,
-            errno.EROFS,
-            errno.EPERM,
-        ):
+        if error.errno not in OUT_OF_REACH:
             raise
-        sys.exit(
-            f"error: {error.filename or 'a file'}: {error.strerror.lower()}; make room or allow writing, then run again"
-        )
+        where, why = error.filename or "a file", error.strerror.lower()
+        sys.exit(f"error: {where}: {why}; make room or allow writing, then run again")

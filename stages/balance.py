@@ -1,4 +1,9 @@
-"""balance: data/raw and data/audit.csv -> data/balanced and reports/balance."""
+"""balance: data/raw, data/audit.csv -> data/balanced and reports/balance (counts and figure).
+
+Reads the section `balance`. Seconds.
+"""
+
+from pathlib import Path
 
 from ferlab.data import audit, balance
 from ferlab.data.dataset import Dataset
@@ -7,19 +12,26 @@ from ferlab.reporting import figures
 from stages import run
 
 
-def main(here):
-    settings = here.settings.balance
-    before = Dataset.load(here.raw)
-    after = balance.balance(before, settings, audit.read(here.audit))
-    after.save(here.balanced)
+def main(
+    experiment,
+    raw=Path("data/raw"),
+    audit_csv=Path("data/audit.csv"),
+    balanced=Path("data/balanced"),
+    counts=Path("reports/balance"),
+):
+    settings, before = experiment.settings.balance, Dataset.load(raw)
+    after = balance.balance(before, settings, audit.read(audit_csv))
+    after.save(balanced)
     table = balance.counts_table(before, after)
-    with replacing(here.balance) as folder:
+    with replacing(counts) as folder:
         folder.mkdir()
         write_csv(folder / "counts.csv", table)
         figures.balance_counts(table, folder / "counts.png")
+
     train = table[table["split"] == "train"]
     print(
-        f"strategy {settings.strategy}: {train['before'].sum()} training images before, {train['after'].sum()} after"
+        f"strategy {settings.strategy}: {train['before'].sum()} training images before, "
+        f"{train['after'].sum()} after"
     )
 
 

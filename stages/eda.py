@@ -1,30 +1,31 @@
-"""eda: data/raw -> data/audit.csv and reports/eda."""
+"""eda: data/raw -> data/audit.csv and reports/eda (counts, duplicates, FER+ agreement, figures).
 
-from ferlab.data import audit
+Reads the section `eda`. FER2013 takes 10 seconds.
+"""
+
+from pathlib import Path
+
+from ferlab.data import agreement, audit
 from ferlab.data.dataset import Dataset
-from ferlab.evaluation import agreement
 from ferlab.files import replacing, write_csv, write_json
 from ferlab.reporting import figures
 from stages import run
 
 
-def main(here):
-    settings = here.settings.eda
-    dataset = Dataset.load(here.raw)
+def main(
+    experiment, raw=Path("data/raw"), audit_csv=Path("data/audit.csv"), eda=Path("reports/eda")
+):
+    settings, dataset = experiment.settings.eda, Dataset.load(raw)
     table = audit.audit(dataset, settings.near_duplicate)
-    found = audit.summary(table, dataset)
-    names = agreement.named(table["official"], dataset.classes)
-    people = agreement.confusion(table["label"], names, dataset.classes)
-    known = (names != "").any()
-    write_csv(here.audit, table)
-    with replacing(here.eda) as folder:
+    summary = audit.summary(table, dataset)
+    majority = agreement.named(table["official"], dataset.classes)
+    write_csv(audit_csv, table)
+    with replacing(eda) as folder:
         folder.mkdir()
-        write_json(folder / "summary.json", found)
+        write_json(folder / "summary.json", summary)
         write_csv(folder / "counts.csv", dataset.counts().rename_axis("label").reset_index())
-        write_csv(
-            folder / "duplicates.csv",
-            table[table["group"] >= 0].sort_values("group", kind="stable"),
-        )
+        duplicates = table[table["group"] >= 0].sort_values("group", kind="stable")
+        write_csv(folder / "duplicates.csv", duplicates)
         write_csv(folder / "pixel_statistics.csv", audit.statistics(table))
         figures.class_counts(
             dataset.counts(), folder / "class_counts.png", f"Images per class: {dataset.name}"
@@ -33,25 +34,31 @@ def main(here):
         figures.mean_faces(dataset, folder / "mean_faces.png")
         figures.pixel_statistics(table, folder / "pixel_statistics.png")
         figures.duplicates(dataset, table, folder / "duplicates.png")
-        if known:
-            write_csv(folder / "ferplus.csv", people.reset_index())
-            write_csv(folder / "agreement.csv", agreement.by_split(table, names, dataset.classes))
-            figures.agreement(
-                agreement.counts(people),
-                folder / "agreement.png",
-                f"How often do people agree with this label: {dataset.name}",
-            )
+        votes = _ferplus(folder, dataset, table, majority) if (majority != "").any() else None
+
     print(
-        f"{found['images']} images, {found['blank']} blank; {found['duplicate_groups']} groups of exact duplicates, "
-        f"{found['groups_across_splits']} across splits, {found['groups_conflicting']} with contradicting labels"
+        f"{summary['images']} images, {summary['blank']} blank; "
+        f"{summary['duplicate_groups']} groups of exact duplicates, "
+        f"{summary['groups_across_splits']} across splits, "
+        f"{summary['groups_conflicting']} with contradicting labels"
     )
-    if known:
-        all_labels = agreement.counts(people).sum()
-        share = 100 * agreement.contradicted(all_labels)
+    if votes is not None:
+        share = 100 * agreement.contradicted(votes)
         print(
-            f"FER+: most of ten people contradict {share:.1f} % of {all_labels['images']:,} labels; "
-            f"no majority names {all_labels['unclear']:,}"
+            f"FER+: most of ten people contradict {share:.1f} % of {votes['images']:,} labels; "
+            f"no majority names {votes['unclear']:,}"
         )
+
+
+def _ferplus(folder, dataset, table, majority):
+    """Write what FER+'s annotators say of these labels; returns the counts over all classes."""
+    people = agreement.confusion(table["label"], majority, dataset.classes)
+    counts = agreement.counts(people)
+    write_csv(folder / "ferplus.csv", people.reset_index())
+    write_csv(folder / "agreement.csv", agreement.by_split(table, majority, dataset.classes))
+    title = f"How often do people agree with this label: {dataset.name}"
+    figures.agreement(counts, folder / "agreement.png", title)
+    return counts.sum()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""evaluate: models, data/balanced, data/audit.csv -> reports: metrics.json, details.json, tables, figures, report.html.
+"""evaluate: predictions, about.json, data/audit.csv -> metrics.json, details.json and the report.
 
-Sections `evaluate` and `train.backend`; the report shows all of params.yaml, and two pictures of earlier stages.
-Full FER2013 with the small network takes about 30 seconds on two cores. Probabilities of the evaluation splits may be
-averaged with the mirror image (`evaluate.flip`); those of the training images are not, as they are only a reference.
+Reads no network and only the parameters that the report shows (all but `explain`). For a recipe it
+writes to recipes/results/<key>, small enough to be committed: comparison, leaderboard and papers
+read these and never need a model. Seconds.
 """
 
 from pathlib import Path
@@ -11,85 +11,80 @@ import pandas as pd
 
 from ferlab.data import audit
 from ferlab.data.dataset import Dataset
-from ferlab.evaluation import agreement, inference, mistakes, scoring, tables
-from ferlab.files import UserError, read_json, replacing, write_csv, write_json, write_text
+from ferlab.evaluation import mistakes, scoring, tables
+from ferlab.files import read_json, replacing, write_csv, write_json, write_text
 from ferlab.reporting import model_figures, report
+from ferlab.tracking import provenance
 from stages import run
 
+SHOWN = ("public", "private", "test", "private_unseen")  # of the splits, in the last lines
 
-def main(here):
-    settings, dataset = here.settings, Dataset.load(here.balanced)
-    for file in (here.history, here.audit):
-        if not file.exists():
-            raise UserError(f"{file}: not found; `dvc repro` makes it")
-    if not len(dataset.split("test").faces):
-        raise UserError(
-            f"{here.balanced}: no public, private or test images; choose another download.dataset"
-        )
-    network = inference.load(here.model, settings.train.backend, len(dataset.classes))
-    history, out = pd.read_csv(here.history), here.out
 
-    table, more = inference.measure(network, dataset, settings.evaluate)
-    more |= agreement.judged(table, audit.read(here.audit))
-    details = scoring.details(
-        table,
-        dataset.name,
-        dataset.source,
-        settings.train.model,
-        network.count_params(),
-        audit.leaked(here.audit),
-        more,
-    )
-    write_json(out / "metrics.json", scoring.metrics(details, scoring.cross_entropy(table)))
-    write_json(out / "details.json", details)
-    write_csv(out / "predictions.csv", table)
+def main(
+    experiment,
+    predictions=Path("reports/predictions.csv"),
+    about=Path("reports/about.json"),
+    audit_csv=Path("data/audit.csv"),
+    results=Path("reports"),
+    history=Path("models/history.csv"),
+    balanced=Path("data/balanced"),
+    eda=Path("reports/eda"),
+    counts=Path("reports/balance"),
+):
+    table, network = tables.read(predictions), read_json(about)
+    more = network["more"] | scoring.ferplus(table, audit.read(audit_csv))
+    details = scoring.details(table, network, audit.leaked(audit_csv), more)
+    write_json(results / "metrics.json", scoring.metrics(details, scoring.cross_entropy(table)))
+    write_json(results / "details.json", details)
+    if experiment.key:
+        tables.write_packed(results / "predictions.csv.gz", table)
+        if noted := provenance.run_of(network["run"]):  # else trained elsewhere: the copy stays
+            write_json(results / "run.json", noted)
+    else:
+        _report(experiment.settings, table, details, results, history, balanced, eda, counts)
+    _print(details)
+    _show_in_mlflow(experiment)
+
+
+def _report(settings, table, details, results, history_csv, balanced, eda, counts):
+    """Confusion table, figures and report.html of the workspace."""
+    dataset, history = Dataset.load(balanced), pd.read_csv(history_csv)
     parts = tables.parts(table)
-    final = tables.final(parts)
-    write_csv(
-        out / "confusion.csv",
-        parts[final][["label", "predicted"]].rename(columns={"label": "actual"}),
-    )
-
+    pairs = parts[tables.final(parts)][["label", "predicted"]]
+    write_csv(results / "confusion.csv", pairs.rename(columns={"label": "actual"}))
     wrong = mistakes.worst(table, settings.evaluate.mistakes)
     faces = dataset.faces[pd.Index(dataset.table["id"]).get_indexer(wrong["id"])]
-    with replacing(out / "figures") as folder:
+    with replacing(results / "figures") as folder:
         folder.mkdir()
         model_figures.draw(folder, details, history, wrong, faces, settings.train.select_on)
         pictures = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
-    earlier = {"samples": here.eda / "sample_grid.png", "balance": here.balance / "counts.png"}
-    pictures |= {name: file.read_bytes() for name, file in earlier.items() if file.exists()}
-    looked_at = here.eda / "summary.json"
-    identity = read_json(looked_at)["identity"] if looked_at.exists() else {}
-    write_text(
-        out / "report.html",
-        report.render(
-            details, history, settings.model_dump(), wrong, faces, pictures, identity=identity
-        ),
-    )
-
-    for name in [name for name in ("public", final, "private_unseen") if name in details["splits"]]:
-        row = details["splits"][name]
-        share, low, high = (100 * row[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
-        print(
-            f"{name.replace('_', ' ')}: {share:.1f} % right ({low:.1f} to {high:.1f}) of {row['n']:,} images "
-            f"of {dataset.name}"
-        )
-    print(f"look at {out}/report.html")
-    project()
+    pictures["samples"] = (eda / "sample_grid.png").read_bytes()
+    pictures["balance"] = (counts / "counts.png").read_bytes()
+    identity = read_json(eda / "summary.json")["identity"]
+    values = settings.model_dump(exclude={"explain"})
+    page = report.render(details, history, values, wrong, faces, pictures, identity=identity)
+    write_text(results / "report.html", page)
 
 
-def project():
-    """Show the result in MLflow; whatever goes wrong there must not spoil an evaluation that is already written."""
+def _print(details):
+    for name in SHOWN:
+        if name in details["splits"] and (name != "test" or "private" not in details["splits"]):
+            row = details["splits"][name]
+            share, low, high = (100 * row[f"accuracy{end}"] for end in ("", "_low", "_high"))
+            print(
+                f"{name.replace('_', ' ')}: {share:.2f} % right ({low:.2f} to {high:.2f}) "
+                f"of {row['n']:,} images of {details['dataset']}"
+            )
+
+
+def _show_in_mlflow(experiment):
+    """Best effort: whatever goes wrong there must not spoil a result that is already written."""
     try:
         from ferlab.tracking import runs
 
-        runs.project(Path.cwd())
-    except Exception as error:  # noqa: BLE001 - best effort by design
-        print(
-            f"warning: not shown in MLflow ({type(error).__name__}: {error}); `python -m ferlab sync` tries again".replace(
-                "\n", " "
-            )
-        )
+        runs.project_recipe(experiment.key) if experiment.key else runs.project(Path.cwd())
+    except Exception as error:  # noqa: BLE001
+        print(f"warning: not shown in MLflow ({type(error).__name__}: {error})")
 
 
 if __name__ == "__main__":

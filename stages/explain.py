@@ -1,5 +1,8 @@
-"""explain: model, data/balanced, predictions -> reports/explain: what the network looks at, how far its probabilities can be
-trusted, which labels to look at again, and the model card. Section `explain`. About 20 seconds with the small network.
+"""explain: model, faces, predictions, details.json -> reports/explain (figures, tables, page, card).
+
+What the network looks at, how far its probabilities can be trusted, which labels to look at again,
+and the model card. Reads the section `explain`, and those that the model card shows. About 20
+seconds with the small network.
 """
 
 from pathlib import Path
@@ -7,117 +10,124 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ferlab import files, recipes
+from ferlab import files
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import attention, calibration, inference, mistakes, tables
 from ferlab.reporting import explain_page
-from ferlab.tracking import provenance, runs
+from ferlab.tracking import provenance
 from stages import run
 
 
-def main(here):
-    settings, dataset = here.settings, Dataset.load(here.balanced)
-    predictions = pd.read_csv(
-        here.out / "predictions.csv", dtype={"id": str}, keep_default_na=False
-    )
-    parts = tables.parts(predictions)
+def main(
+    experiment,
+    balanced=Path("data/balanced"),
+    model=Path("models/model.keras"),
+    predictions=Path("reports/predictions.csv"),
+    details=Path("reports/details.json"),
+    explained=Path("reports/explain"),
+):
+    settings, dataset = experiment.settings, Dataset.load(balanced)
+    table = tables.read(predictions)
+    parts = tables.parts(table)
     split = tables.final(parts)
-    network = inference.load(here.model, settings.train.backend, len(dataset.classes))
-    place = pd.Index(dataset.table["id"])
+    network = inference.load(model, settings.train.backend, len(dataset.classes))
+    rows_of = pd.Index(dataset.table["id"])
 
     def faces(rows):
-        return np.array(dataset.faces[place.get_indexer(rows["id"])])
+        return np.array(dataset.faces[rows_of.get_indexer(rows["id"])])
 
-    with files.replacing(here.out / "explain") as folder:
+    with files.replacing(explained) as folder:
         folder.mkdir()
-        shown = mistakes.examples(parts[split])
-        for name, rows in shown.items():
-            given, classes = faces(rows), pd.Index(dataset.classes).get_indexer(rows["predicted"])
-            heat, lost = np.zeros(given.shape), np.zeros(given.shape)
-            if len(rows):
-                heat = attention.grad_cam(network, given, classes)
-                lost = attention.occlusion(
-                    lambda batch: inference.predict(network, batch), given, classes
-                )
-            explain_page.attention(
-                folder / f"{name}.png", rows, given, heat, lost, right=name == "right"
-            )
-        first = next(rows for rows in shown.values() if len(rows)).head(1)
-        found = attention.feature_maps(network, faces(first)[0], settings.explain.layers)
-        explain_page.maps(folder / "maps.png", faces(first)[0], found, settings.explain.maps)
-
-        shown_tables = {f"as it is ({split})": parts[split]}
-        trusted = {
-            "model_md5": provenance.md5(here.model),
-            "split": split,
-            "error": calibration.calibration_error(parts[split]),
-        }
-        if settings.explain.temperature and settings.train.select_on in parts:
-            chosen = calibration.temperature(parts[settings.train.select_on])
-            cooled = calibration.temperature_scaled(parts[split], chosen)
-            shown_tables[f"logits divided by {chosen:.2f}"] = cooled
-            trusted |= {
-                "temperature": chosen,
-                "chosen_on": settings.train.select_on,
-                "error_cooled": calibration.calibration_error(cooled),
-            }
-        explain_page.reliability(
-            folder / "reliability.png",
-            {name: calibration.reliability(rows) for name, rows in shown_tables.items()},
-            f"Calibration ({dataset.name})",
-        )
-        files.write_json(
-            folder / "calibration.json",
-            {
-                key: round(value, 6) if isinstance(value, float) else value
-                for key, value in trusted.items()
-            },
-        )
-        errors, doubtful = mistakes.errors(parts[split]), mistakes.label_issues(predictions)
+        _attention(folder, network, parts[split], faces, dataset.classes, settings.explain)
+        trust = _calibration(folder, parts, split, settings, dataset.name)
+        trust = {"model_md5": provenance.md5(model)} | trust
+        files.write_json(folder / "calibration.json", trust)
+        errors, issues = mistakes.errors(parts[split]), mistakes.label_issues(table)
         files.write_csv(folder / "errors.csv", errors)
-        files.write_csv(folder / "doubtful.csv", doubtful)
-        rows = doubtful[doubtful["split"] == "train"].head(settings.evaluate.mistakes)
-        explain_page.doubtful(folder / "doubtful.png", rows, faces(rows))
+        files.write_csv(folder / "label_issues.csv", issues)
+        rows = issues[issues["split"] == "train"].head(settings.evaluate.mistakes)
+        explain_page.label_issues(folder / "label_issues.png", rows, faces(rows))
+        card = explain_page.card(files.read_json(details), settings, trust)
+        files.write_text(folder / "model_card.md", card)
         about = {
             "dataset": dataset.name,
             "network": settings.train.model,
             "split": split,
             "images": len(parts[split]),
             "accuracy": (parts[split]["label"] == parts[split]["predicted"]).mean(),
-            "calibration": trusted,
-            "report": not here.name,
+            "calibration": trust,
+            "report": not experiment.key,
         }
-        details = files.read_json(
-            (recipes.result_folder(here.name) if here.name else here.out) / "details.json"
-        )
-        files.write_text(folder / "model_card.md", explain_page.card(details, settings, trusted))
-        files.write_text(
-            folder / "explain.html",
-            explain_page.render(
-                about,
-                {
-                    "errors": errors.to_dict("records"),
-                    "doubtful": doubtful["split"].value_counts().to_dict(),
-                },
-                {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))},
-            ),
-        )
-    cooled = (
-        f", {100 * trusted['error_cooled']:.1f} % with its logits divided by {trusted['temperature']:.2f}"
-        if "temperature" in trusted
-        else ""
-    )
+        lists = {
+            "errors": errors.to_dict("records"),
+            "label_issues": issues["split"].value_counts().to_dict(),
+        }
+        pictures = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+        page = explain_page.render(about, lists, pictures)
+        files.write_text(folder / "explain.html", page)
+
+    scaled = ""
+    if "temperature" in trust:
+        error, temperature = 100 * trust["error_temperature_scaled"], trust["temperature"]
+        scaled = f", {error:.1f} % with its logits divided by {temperature:.2f}"
     print(
-        f"calibration error on {split}: {100 * trusted['error']:.1f} %{cooled}; {len(doubtful)} doubtful labels"
+        f"calibration error on {split}: {100 * trust['error']:.1f} %{scaled}; "
+        f"{len(issues)} labels to look at again"
     )
-    print(f"look at {here.out}/explain/explain.html")
-    if not here.name:
-        try:
-            runs.project_explained(Path.cwd())
-        except Exception as error:  # noqa: BLE001 - best effort: the pages are on disk
-            print(
-                f"warning: not shown in MLflow ({type(error).__name__}); `python -m ferlab sync` tries again"
+    print(f"look at {explained}/explain.html")
+    if not experiment.key:
+        _show_in_mlflow()
+
+
+def _attention(folder, network, rows, faces, classes, settings):
+    """right.png, wrong.png: where the network looks; maps.png: what its layers keep of a face."""
+    examples = mistakes.examples(rows)
+    for name, shown in examples.items():
+        pixels, asked = faces(shown), pd.Index(classes).get_indexer(shown["predicted"])
+        heat, lost = np.zeros(pixels.shape), np.zeros(pixels.shape)
+        if len(shown):
+            heat = attention.hires_cam(network, pixels, asked)
+            lost = attention.occlusion(
+                lambda batch: inference.predict(network, batch), pixels, asked
             )
+        explain_page.attention(
+            folder / f"{name}.png", shown, pixels, heat, lost, right=name == "right"
+        )
+    first = faces(next(shown for shown in examples.values() if len(shown)).head(1))[0]
+    maps = attention.feature_maps(network, first, settings.layers)
+    explain_page.maps(folder / "maps.png", first, maps, settings.maps)
+
+
+def _calibration(folder, parts, split, settings, dataset):
+    """reliability.png; returns the errors before and after temperature scaling, six decimals."""
+    curves = {f"as it is ({split})": parts[split]}
+    trust = {"split": split, "error": round(calibration.calibration_error(parts[split]), 6)}
+    chosen_on = settings.train.select_on
+    if settings.explain.temperature and chosen_on in parts:
+        temperature = calibration.temperature(parts[chosen_on])
+        scaled = calibration.temperature_scaled(parts[split], temperature)
+        curves[f"logits divided by {temperature:.2f}"] = scaled
+        trust |= {
+            "temperature": round(temperature, 6),
+            "chosen_on": chosen_on,
+            "error_temperature_scaled": round(calibration.calibration_error(scaled), 6),
+        }
+    explain_page.reliability(
+        folder / "reliability.png",
+        {name: calibration.reliability(rows) for name, rows in curves.items()},
+        f"Calibration ({dataset})",
+    )
+    return trust
+
+
+def _show_in_mlflow():
+    """Best effort: the pages are on disk."""
+    from ferlab.tracking import runs
+
+    try:
+        runs.project_explained(Path.cwd())
+    except Exception as error:  # noqa: BLE001
+        print(f"warning: not shown in MLflow ({type(error).__name__})")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import fcntl
 import functools
 import os
 import sys
+from pathlib import Path
 
 from ferlab import files, progress
 from ferlab.data.dataset import Dataset
@@ -18,13 +19,18 @@ from ferlab.training import backend, batches, fingerprint, loop, model_file, sch
 from stages import run
 
 
-def main(here):
-    settings, dataset = here.settings.train, Dataset.load(here.balanced)
+def main(
+    experiment,
+    balanced=Path("data/balanced"),
+    model=Path("models/model.keras"),
+    history=Path("models/history.csv"),
+):
+    settings, dataset = experiment.settings.train, Dataset.load(balanced)
     training_key = fingerprint.fingerprint(settings, dataset)
-    with lock(here.model.parent / ".lock") as mine, resume_folder(training_key) as folder:
+    with lock(model.parent / ".lock") as mine, resume_folder(training_key) as folder:
         if not mine:
             raise files.UserError(
-                f"{here.model}: another training is writing here; wait for it or stop it"
+                f"{model}: another training is writing here; wait for it or stop it"
             )
         far = bool(os.environ.get("FERLAB_RAY"))
         if os.environ.get("FERLAB_PROCESSES") and settings.devices < 2:
@@ -47,7 +53,7 @@ def main(here):
         elif not far and settings.precision == "float32" and backend.fast_bfloat16():
             print("this processor has bfloat16: train.precision=bfloat16 is 1.5 to 2 times faster")
         live = epoch_logger.EpochLogger(
-            here.values(), dataset.name, training_key, folder / "live.json", here.name
+            experiment.values(), dataset.name, training_key, folder / "live.json", experiment.key
         )
         costs = [schedule.side_of(settings, epoch) ** 2 for epoch in range(settings.epochs)]
         shown = progress.Progress(settings.epochs, settings.select_on, costs)
@@ -77,13 +83,13 @@ def main(here):
             if far:
                 done, forget = cluster.fit(dataset, settings, folder, epoch, uneven, watch)
             else:
-                model, history, seconds = loop.fit(
+                network, epochs, seconds = loop.fit(
                     dataset, settings, checkpoint, step, epoch, uneven
                 )
                 done = {
-                    "history": history,
+                    "history": epochs,
                     "seconds": seconds,
-                    "parameters": model.count_params(),
+                    "parameters": network.count_params(),
                     "machine": provenance.machine(),
                 }
                 forget = functools.partial(checkpoint.unlink, missing_ok=True)
@@ -97,14 +103,14 @@ def main(here):
             raise
         shown.close()
         if far:
-            with files.replacing(here.model) as part:
+            with files.replacing(model) as part:
                 part.write_bytes(done["model"])
         else:
-            model_file.save(model, here.model, model_file.about(dataset, settings))
-        files.write_csv(here.history, done["history"], "%.8g")
+            model_file.save(network, model, model_file.about(dataset, settings))
+        files.write_csv(history, done["history"], "%.8g")
         live.close()
         record = live.record(dataset.name, done["parameters"], done["seconds"])
-        provenance.write_run(here.model, record | {"machine": done["machine"]})
+        provenance.write_run(model, record | {"machine": done["machine"]})
         # the checkpoint last: killed in between, the next call finds the training finished
         (folder / "live.json").unlink(missing_ok=True)
         forget()

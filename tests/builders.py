@@ -96,3 +96,8 @@ def tarred(path, files, mode="w:gz"):
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
+
+
+def about(dataset, digest="0" * 64, parameters=7):
+    """The content of about.json of a network called small, as stages/predict.py writes it."""
+    return {"name": "small", "parameters": parameters, "dataset": dataset, "digest": digest}

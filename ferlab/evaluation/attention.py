@@ -1,10 +1,8 @@
-"""Why a network says what it says, and how far its probabilities can be trusted: arrays and tables, no figure, no file.
-
-Only `last_maps`, `grad_cam`, `occlusion` and `feature_maps` need a network; the rest works on a table of predictions.
-"""
+"""Where a network looks: evidence for a class by place, occlusion, feature maps. Arrays, no figure."""
 
 import functools
 
+import cv2
 import numpy as np
 
 from ferlab.data.dataset import SIZE
@@ -17,7 +15,10 @@ POOLED = ("GlobalAveragePooling2D", "GlobalAveragePooling1D", "Flatten")
 
 
 def last_maps(network):
-    """The last tensor of a Keras network that still has places: (height, width, channels), or tokens (n, channels)."""
+    """The last tensor of a Keras network that still has places.
+
+    Its shape is (N, height, width, channels), or (N, tokens, channels).
+    """
     for layer in reversed(network.layers):
         if type(layer).__name__ in POOLED:
             return layer.input
@@ -26,25 +27,26 @@ def last_maps(network):
     )
 
 
-def grad_cam(network, faces, classes):
-    """Where the evidence for a class stands, float32 (n, 48, 48) from 0 to 1: Grad-CAM (Selvaraju et al. 2017,
-    arXiv:1610.02391) at the last layer that has places.
+def hires_cam(network, faces, classes):
+    """Where the evidence for a class stands, float32 (N, 48, 48) from 0 to 1 (HiResCAM).
 
-    faces: uint8 (n, 48, 48). classes: int (n,), whose logit is asked about.
+    At the last layer that has places, activation times gradient of the class's logit, summed over
+    channels (Draelos & Carin 2020, arXiv:2011.08891). Where pooling is global this is Grad-CAM;
+    for networks that flatten, Grad-CAM averages the gradient over places and shows evidence where
+    the network does not look. faces: uint8 (N, 48, 48). classes: int (N,).
     """
-    import cv2
     import keras
 
     front, rest = _halves(network)
-    values = front.predict_on_batch(inference.prepare(network, faces)[..., None])
-    slopes = _gradient(keras, rest, np.asarray(values, np.float32), classes)
-    values = np.asarray(values, np.float32)
-    if values.ndim == 3:  # tokens of a square grid
-        side = round(values.shape[1] ** 0.5)
-        values, slopes = (array.reshape(len(array), side, side, -1) for array in (values, slopes))
-    weights = slopes.mean(axis=(1, 2), keepdims=True)
-    heat = np.maximum((weights * values).sum(axis=3), 0)
-    heat = np.stack([cv2.resize(one, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for one in heat])
+    maps = front.predict_on_batch(inference.prepare(network, faces)[..., None])
+    maps = np.asarray(maps, np.float32)
+    slopes = _gradient(keras, rest, maps, classes)
+    if maps.ndim == 3:  # tokens of a square grid
+        side = round(maps.shape[1] ** 0.5)
+        maps, slopes = (array.reshape(len(array), side, side, -1) for array in (maps, slopes))
+    evidence = np.maximum((slopes * maps).sum(axis=3), 0)
+    size = (SIZE, SIZE)
+    heat = np.stack([cv2.resize(face, size, interpolation=cv2.INTER_CUBIC) for face in evidence])
     return np.clip(heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-9), 0, 1)
 
 
@@ -62,10 +64,10 @@ def _halves(network):
 
 
 def _gradient(keras, rest, values, classes):
-    """Of the logit of each face's class, with respect to what enters `rest`: float32, of the shape of `values`."""
+    """Of the logit of each face's class with respect to what enters `rest`, float32."""
     rows = np.arange(len(values))
-    kind = keras.backend.backend()
-    if kind == "tensorflow":
+    name = keras.backend.backend()
+    if name == "tensorflow":
         import tensorflow as tf
 
         given = tf.convert_to_tensor(values)
@@ -73,7 +75,7 @@ def _gradient(keras, rest, values, classes):
             tape.watch(given)
             asked = tf.gather(rest(given, training=False), classes, axis=1, batch_dims=1)
         return tape.gradient(asked, given).numpy().astype(np.float32)
-    if kind == "jax":
+    if name == "jax":
         import jax
 
         def asked(given):
@@ -90,48 +92,47 @@ def _gradient(keras, rest, values, classes):
 
 
 def occlusion(predict, faces, classes):
-    """How much of the class's probability is lost when a gray square hides a place: float32 (n, 48, 48), negative where
-    hiding helps (Zeiler & Fergus 2013, arXiv:1311.2901).
+    """How much probability of a class is lost when a gray square hides a place, (N, 48, 48).
 
-    predict: function from faces uint8 (m, 48, 48) to probabilities (m, C). Each pixel is the mean over the squares on it.
+    Negative where hiding helps (Zeiler & Fergus 2013, arXiv:1311.2901). predict: function from
+    faces uint8 (M, 48, 48) to probabilities (M, C). Each pixel is the mean over the squares on it.
     """
     starts = range(0, SIZE - PATCH + STRIDE, STRIDE)
-    places = [(y, x) for y in starts for x in starts]
-    found = np.zeros(faces.shape, np.float32)
-    for row, (face, wanted) in enumerate(zip(faces, classes, strict=True)):
-        hidden = np.repeat(face[None], len(places), axis=0)
-        for one, (y, x) in zip(hidden, places, strict=True):
-            one[y : y + PATCH, x : x + PATCH] = GRAY
-        given = predict(np.concatenate([face[None], hidden]))[:, wanted]
-        count = np.zeros(face.shape)
-        for (y, x), lost in zip(places, given[0] - given[1:], strict=True):
-            found[row, y : y + PATCH, x : x + PATCH] += lost
-            count[y : y + PATCH, x : x + PATCH] += 1
-        found[row] /= np.maximum(count, 1)
-    return found
+    corners = [(y, x) for y in starts for x in starts]
+    losses = np.zeros(faces.shape, np.float32)
+    for row, (face, index) in enumerate(zip(faces, classes, strict=True)):
+        hidden = np.repeat(face[None], len(corners), axis=0)
+        for copy, (y, x) in zip(hidden, corners, strict=True):
+            copy[y : y + PATCH, x : x + PATCH] = GRAY
+        probabilities = predict(np.concatenate([face[None], hidden]))[:, index]
+        squares = np.zeros(face.shape)
+        for (y, x), lost in zip(corners, probabilities[0] - probabilities[1:], strict=True):
+            losses[row, y : y + PATCH, x : x + PATCH] += lost
+            squares[y : y + PATCH, x : x + PATCH] += 1
+        losses[row] /= np.maximum(squares, 1)
+    return losses
 
 
 def feature_maps(network, face, layers):
-    """{layer: float32 (height, width, channels)} of one face uint8 (48, 48). layers: names, or "pools": each max-pooling."""
+    """{layer: float32 (height, width, channels)} of one face uint8 (48, 48).
+
+    layers: names, or "pools": each max-pooling. Raises UserError for a layer without maps.
+    """
     import keras
 
-    spatial = [
-        layer.name
-        for layer in network.layers
-        if len(layer.output.shape) == 4 and layer is not network.layers[0]
-    ]
+    spatial = [layer.name for layer in network.layers[1:] if len(layer.output.shape) == 4]
     if layers == "pools":
         layers = [name for name in spatial if "pool" in name] or spatial[:3]
     for name in layers:
         if name not in spatial:
+            known = ", ".join(spatial)
             raise UserError(
-                f"explain.layers: the network has no layer {name!r} with maps; it has {', '.join(spatial)}"
+                f"explain.layers: the network has no layer {name!r} with maps; it has {known}"
             )
     outputs = [network.get_layer(name).output for name in layers]
-    given = keras.Model(network.input, outputs).predict_on_batch(
-        inference.prepare(network, face)[None, ..., None]
-    )
-    given = given if isinstance(given, list) else [given]
+    batch = inference.prepare(network, face)[None, ..., None]
+    maps = keras.Model(network.input, outputs).predict_on_batch(batch)
+    maps = maps if isinstance(maps, list) else [maps]
     return {
-        name: np.asarray(values[0], np.float32) for name, values in zip(layers, given, strict=True)
+        name: np.asarray(values[0], np.float32) for name, values in zip(layers, maps, strict=True)
     }

@@ -1,4 +1,4 @@
-"""Loading a trained network and asking it: faces -> probabilities.
+"""Loading a trained network and asking it: faces -> probabilities -> table of predictions.
 
 Cost on two cores, small network: 0.5 s per 1,000 images and view.
 """
@@ -22,8 +22,11 @@ MAX_BYTES = 2 << 30  # of an unpacked model
 
 @dataclass(frozen=True)
 class About:
-    """What a model's file says of its use (ferlab.training.about). classes: names, empty where the file does not say.
-    equalize: whether faces are equalised first. labels, dataset, digest: what it was trained on."""
+    """What a model's file says of its use (ferlab.training.model_file.about).
+
+    classes: names, empty where the file does not say. equalize: whether faces are equalised before
+    the network sees them. labels, dataset, digest: what it was trained on.
+    """
 
     classes: tuple = ()
     equalize: bool = False
@@ -32,17 +35,18 @@ class About:
     digest: str = ""
 
 
-def load(path, name, classes=None):
-    """The Keras model at `path` on backend `name`, with an `about` (About) that `predict` and others go by.
+def load(path, backend_name, classes=None):
+    """The Keras model at `path`, with an attribute `about` (About) that `predict` goes by.
 
-    Code hidden in the file is refused, as is a wrong hash or class count.
+    classes: how many the data have. Raises UserError where the file is missing or damaged, holds
+    code, is not the one that dvc.lock names, or has another number of classes.
     """
     from ferlab.training import backend
 
     if not path.exists():
         raise UserError(f"{path}: not found; `dvc repro` makes it")
     _check_hash(path)
-    keras = backend.start(name)
+    keras = backend.start(backend_name)
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -56,24 +60,22 @@ def load(path, name, classes=None):
             f"{path}: not a usable Keras model ({reason}); `dvc repro` trains one"
         ) from None
     if classes and network.output_shape[-1] != classes:
-        raise UserError(
-            f"{path}: has {network.output_shape[-1]} classes, the data have {classes}; run `dvc repro`"
-        )
+        known = network.output_shape[-1]
+        raise UserError(f"{path}: has {known} classes, the data have {classes}; run `dvc repro`")
     return network
 
 
 def read_about(path):
-    """The About in a `.keras` file; an empty one where the file was not written by ferlab. Needs no Keras."""
+    """The About in a `.keras` file; an empty one where ferlab did not write it. Needs no Keras."""
     with zipfile.ZipFile(path) as archive:
         if "ferlab.json" not in archive.namelist():
             return About()
-        told = json.loads(archive.read("ferlab.json"))
-    made = About(**told | {"classes": tuple(told["classes"])})
-    if not isinstance(made.equalize, bool) or not all(
-        isinstance(name, str) for name in made.classes
-    ):
+        values = json.loads(archive.read("ferlab.json"))
+    about = About(**values | {"classes": tuple(values["classes"])})
+    named = all(isinstance(name, str) for name in about.classes)
+    if not isinstance(about.equalize, bool) or not named:
         raise ValueError("its ferlab.json does not say classes and equalize")
-    return made
+    return about
 
 
 def prepare(model, faces):
@@ -82,56 +84,48 @@ def prepare(model, faces):
 
 
 def _check_hash(path):
-    """UserError where the dvc.lock above `path` names another md5 and this file was not trained here either."""
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    lock = next(
-        (
-            folder / "dvc.lock"
-            for folder in path.absolute().parents
-            if (folder / "dvc.lock").exists()
-        ),
-        None,
-    )
-    if not lock or (root() / f".ferlab/runs/{found}.json").exists():
+    """UserError where the dvc.lock above `path` pins another md5 and it was not trained here."""
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    locks = (folder / "dvc.lock" for folder in path.absolute().parents)
+    lock = next((file for file in locks if file.exists()), None)
+    if not lock or (root() / f".ferlab/runs/{md5}.json").exists():
         return
     stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
     pinned = {
         out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])
     }
     wanted = pinned.get(path.absolute().relative_to(lock.parent).as_posix())
-    if wanted not in (None, found):
+    if wanted not in (None, md5):
         raise UserError(
-            f"{path}: its md5 is {found}, dvc.lock says {wanted}, and it was not trained here; `dvc repro` mends it"
+            f"{path}: its md5 is {md5}, dvc.lock says {wanted}, and it was not trained here; "
+            "`dvc repro` makes the right one"
         )
 
 
 def predict(model, faces, flip=False, shift=0, batch=512):
-    """Class probabilities float32 (N, C) of uint8 faces (N, 48, 48) by a Keras model that takes (n, 48, 48, 1).
+    """Class probabilities float32 (N, C) of faces uint8 (N, 48, 48).
 
-    With `flip` they are the mean over each face and its mirror image; with `shift` also over the face moved by that many
-    pixels towards each corner (ten views with both). Batches are all of one size (the last is filled up with zeros), so
-    that a compiling backend compiles once.
+    With `flip` they are the mean over each face and its mirror image; with `shift` also over the
+    face moved by that many pixels towards each corner (ten views with both). Batches are all of one
+    size (the last is filled up with zeros), so that a compiling backend compiles once.
     """
     batch = max(1, min(batch, len(faces)))
-    found = np.zeros((len(faces), model.output_shape[-1]), np.float32)
+    probabilities = np.zeros((len(faces), model.output_shape[-1]), np.float32)
     for start in range(0, len(faces), batch):
         part = prepare(model, np.asarray(faces[start : start + batch]))[..., None]
         full = np.zeros((batch, *part.shape[1:]), np.uint8)
         full[: len(part)] = part
-        views = list(_views(full, flip, shift))
-        probabilities = sum(np.asarray(model.predict_on_batch(view)) for view in views) / len(views)
-        found[start : start + batch] = probabilities[: len(part)]
-    return found
+        views = [np.asarray(model.predict_on_batch(view)) for view in _views(full, flip, shift)]
+        probabilities[start : start + batch] = (sum(views) / len(views))[: len(part)]
+    return probabilities
 
 
 def _views(faces, flip, shift):
-    """The faces, and as wanted their mirror images, and all these moved diagonally; what moves in repeats the edge."""
+    """The faces, their mirror images, and all these moved diagonally; the edge is repeated."""
     height, width = faces.shape[1:3]
     padded = np.pad(faces, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
-    steps = [(shift, shift)] + [(y, x) for y in (0, 2 * shift) for x in (0, 2 * shift)] * bool(
-        shift
-    )
-    for y, x in steps:
+    corners = [(y, x) for y in (0, 2 * shift) for x in (0, 2 * shift)] if shift else []
+    for y, x in [(shift, shift), *corners]:
         view = padded[:, y : y + height, x : x + width]
         yield view
         if flip:
@@ -139,48 +133,46 @@ def _views(faces, flip, shift):
 
 
 def measure(network, dataset, settings):
-    """(table of predictions, more): all that judging needs of a network, by `settings` (params.Evaluate).
+    """(table of predictions, more): whatever evaluation needs of a network.
 
-    Training images are predicted as they are, being a reference only; augmented ones not at all; the others, and further
-    sets, with the declared views. more: {"left_out": {set: {reason: images}}, "robustness": rows of ferlab.robustness}.
+    settings: params.Evaluate. Training images are predicted as they are, being a reference only,
+    augmented ones not at all; the others, and further sets, with the declared views. more:
+    {"left_out": {set: {reason: images}}, "robustness": rows of robustness.measure}.
     """
     from ferlab.data.readers import extra
-    from ferlab.evaluation import robustness  # here: what only judges predictions needs neither
+    from ferlab.evaluation import robustness
 
     views = {"flip": settings.flip, "shift": settings.shift}
-    others = [
-        extra.read(entry) for entry in settings.extra_datasets
-    ]  # first: a wrong path is told before the work
-    found = np.zeros((len(dataset.faces), len(dataset.classes)), np.float32)
+    # first: a wrong path is reported before the work
+    further = [extra.read(entry) for entry in settings.extra_datasets]
+    probabilities = np.zeros((len(dataset.faces), len(dataset.classes)), np.float32)
     train = (dataset.table["split"] == "train").to_numpy()
     original = (dataset.table["origin"] == "original").to_numpy()
-    for rows, wanted in ((train & original, {}), (~train, views)):
-        found[rows] = predict(network, dataset.faces[rows], **wanted)
-    measured, more = [tables.of_dataset(dataset, found)], {}
-    for other in others:
-        table, left_out = _further(other, predict(network, other.faces, **views), dataset.classes)
-        measured.append(table)
-        more.setdefault("left_out", {})[other.name] = left_out
+    for rows, options in ((train & original, {}), (~train, views)):
+        probabilities[rows] = predict(network, dataset.faces[rows], **options)
+    parts, more = [tables.of_dataset(dataset, probabilities)], {}
+    for faces in further:
+        table, left_out = _further(faces, predict(network, faces.faces, **views), dataset.classes)
+        parts.append(table)
+        more.setdefault("left_out", {})[faces.name] = left_out
     if settings.robustness:
-        told = dataset.split(tables.final(dataset.table["split"].unique()))
+        last = dataset.split(tables.final(dataset.table["split"].unique()))
         rows = robustness.measure(
-            lambda faces: predict(network, faces, **views).argmax(axis=1), told.faces, told.labels
+            lambda faces: predict(network, faces, **views).argmax(axis=1), last.faces, last.labels
         )
         more["robustness"] = rows.round(6).to_dict("records")
-    return pd.concat(measured, ignore_index=True), more
+    return pd.concat(parts, ignore_index=True), more
 
 
-def _further(other, probabilities, classes):
-    """Predictions of a further set of faces, in the network's classes, and what was left out of it."""
-    labels = pd.Series(other.labels)
+def _further(faces, probabilities, classes):
+    """Table of a further set in the network's classes, and what was left out: {reason: images}."""
+    labels = pd.Series(faces.labels)
     if tables.MERGE[0] not in classes:
         labels = labels.replace(*tables.MERGE)
     known = labels.isin(classes).to_numpy()
-    left_out = dict(other.left_out)
+    left_out = dict(faces.left_out)
     for name, count in labels[~known].value_counts().sort_index().items():
         left_out[f"of the class {name}, which this network does not have"] = int(count)
-    name = f"{other.name} faces" if other.name in {*SPLITS, "private_unseen"} else other.name
-    rows = pd.DataFrame({"id": other.ids, "split": name, "label": labels, "official": -1})[known]
-    return tables.make(
-        rows, np.round(probabilities[known].astype(np.float64), 6), classes
-    ), left_out
+    name = f"{faces.name} faces" if faces.name in {*SPLITS, "private_unseen"} else faces.name
+    rows = pd.DataFrame({"id": faces.ids, "split": name, "label": labels, "official": -1})[known]
+    return tables.make(rows, probabilities[known], classes), left_out

@@ -1,145 +1,188 @@
-"""What a trained model is worth: probabilities -> predictions -> scores with 95 % intervals, as plain tables.
+"""Scores with 95 % intervals, from tables of predictions: what details.json and metrics.json hold.
 
-Writes no file. Only `load` and `measure` need Keras; all else works on a table of predictions, so that results can be
-judged again where no model is. Cost on two cores, small network: 0.5 s per 1,000 images and view.
+Needs no network, so that results can be evaluated again where no model is.
 """
-
-import math
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from ferlab.data import agreement
 from ferlab.data.dataset import SPLITS
 from ferlab.evaluation import tables
 
 SCALARS = ("precision_macro", "recall_macro", "f1_macro")  # of the final split, in metrics.json
-Z = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
+MIN_PROBABILITY = 1e-7  # what the loss counts at least, as Keras' does
 
 
 def interval(correct, n):
-    """95 % interval (low, high) of a share, by Wilson's score; unlike the textbook one it stays within 0 and 1."""
+    """95 % interval (low, high) of a share, by Wilson's score: it stays within 0 and 1."""
     if not n:
         return 0.0, 1.0
-    share = correct / n
-    centre = share + Z * Z / (2 * n)
-    spread = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, (centre - spread) / (1 + Z * Z / n)), min(
-        1.0, (centre + spread) / (1 + Z * Z / n)
-    )
-
-
-def confusion(labels, predicted, classes):
-    """int64 (C, C): rows are true classes, columns predicted ones. A name that is not in `classes` is a KeyError."""
-    place = {name: index for index, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, ([place[name] for name in labels], [place[name] for name in predicted]), 1)
-    return counts
+    low, high = binomtest(int(correct), int(n)).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def scores(labels, predicted, classes):
-    """One split's entry in details.json, from class names. Division by zero gives 0; macro means count every class."""
-    matrix = confusion(labels, predicted, classes)
-    hits, support, n = np.diag(matrix), matrix.sum(axis=1), int(matrix.sum())
-    each = {
-        "precision": _ratio(hits, matrix.sum(axis=0)),
-        "recall": _ratio(hits, support),
-        "f1": _ratio(2 * hits, matrix.sum(axis=0) + support),
-    }
-    low, high = interval(int(hits.sum()), n)
+    """One split's entry in details.json, from class names.
+
+    Accuracy with its interval; precision, recall and F1 by class, their macro means (every class
+    counts) and weighted means; confusion (C, C), rows are labels. Division by zero gives 0.
+    """
+    labels, predicted, classes = list(labels), list(predicted), list(classes)
+    if unknown := {*labels, *predicted} - {*classes}:
+        raise KeyError(f"not among the classes: {', '.join(sorted(unknown))}")
+    if not labels:
+        return _without_images(classes)
+    options = {"labels": classes, "zero_division": 0}
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, **options)
+    by_score = {"precision": precision, "recall": recall, "f1": f1}
+    matrix = confusion_matrix(labels, predicted, labels=classes)
+    n, correct = len(labels), int(np.trace(matrix))
+    low, high = interval(correct, n)
     return {
         "n": n,
-        "accuracy": hits.sum() / n if n else 0.0,
+        "accuracy": correct / n,
         "accuracy_low": low,
         "accuracy_high": high,
-        **{f"{name}_macro": float(values.mean()) for name, values in each.items()},
-        **{
-            f"{name}_weighted": float(values @ support / n) if n else 0.0
-            for name, values in each.items()
-        },
+        **{f"{name}_macro": float(values.mean()) for name, values in by_score.items()},
+        **{f"{name}_weighted": float(values @ support / n) for name, values in by_score.items()},
         "per_class": {
-            name: {
-                **{key: float(values[i]) for key, values in each.items()},
-                "support": int(support[i]),
-            }
+            name: {score: float(values[i]) for score, values in by_score.items()}
+            | {"support": int(support[i])}
             for i, name in enumerate(classes)
         },
         "confusion": matrix.tolist(),
     }
 
 
-def _ratio(above, below):
-    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+def _without_images(classes):
+    low, high = interval(0, 0)
+    empty = {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    return {
+        "n": 0,
+        "accuracy": 0.0,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        **{f"{name}_{mean}": 0.0 for mean in ("macro", "weighted") for name in empty},
+        "per_class": {name: empty | {"support": 0} for name in classes},
+        "confusion": [[0] * len(classes) for _ in classes],
+    }
 
 
-def details(predictions, dataset, digest, model, parameters, seen=(), more=None):
+def details(table, about, seen=(), more=None):
     """The content of details.json.
 
-    dataset, digest: its name and digest. model, parameters: the network's name and its number of weights.
-    seen: ids of private images whose very pixels stand in the training split as well.
-    more: as `measure` gives it, with what `agreement.judged` adds.
+    about: of about.json: the network's `name` and number of `parameters`, the `dataset` and its
+    `digest`. seen: ids of private images whose very pixels stand in the training split as well.
+    more: as `inference.measure` gives it, with what `ferplus` adds.
     """
 
-    def by_split(table):
+    def by_split(rows):
         return {
             name: _rounded(scores(part["label"], part["predicted"], _present(name, part)))
-            for name, part in tables.parts(table, seen).items()
+            for name, part in tables.parts(rows, seen).items()
         }
 
     return {
-        "dataset": dataset,
-        "digest": digest,
-        "classes": list(tables.classes_of(predictions)),
-        "model": {"name": model, "parameters": int(parameters)},
-        "splits": by_split(predictions),
-        "six_class": by_split(tables.fold(predictions)),
+        "dataset": about["dataset"],
+        "digest": about["digest"],
+        "classes": list(tables.classes_of(table)),
+        "model": {"name": about["name"], "parameters": int(about["parameters"])},
+        "splits": by_split(table),
+        "six_class": by_split(tables.fold(table)),
         **_rounded(more or {}),
     }
 
 
 def _present(split, part):
-    """The classes to score by: all; of a further set only those that it has or was given, as its makers chose them."""
+    """The classes to score by: all; of a further set those that it has or was given."""
     classes = tables.classes_of(part)
     if split in {*SPLITS, "private_unseen"}:
         return classes
     return tuple(name for name in classes if name in {*part["label"], *part["predicted"]})
 
 
-def cross_entropy(predictions):
-    """Mean cross-entropy (natural logarithm) over the final split; no probability counts as less than 1e-7."""
-    rows = tables.parts(predictions)
+def cross_entropy(table):
+    """Mean cross-entropy (natural logarithm) over the final split."""
+    rows = tables.parts(table)
     rows = rows[tables.final(rows)]
-    classes = tables.classes_of(rows)
-    given = rows[[f"p_{name}" for name in classes]].to_numpy()
-    true = given[np.arange(len(rows)), pd.Index(classes).get_indexer(rows["label"])]
-    return float(-np.log(np.clip(true, 1e-7, 1)).mean())
+    labels = pd.Index(tables.classes_of(rows)).get_indexer(rows["label"])
+    true = tables.probabilities(rows)[np.arange(len(rows)), labels]
+    return float(-np.log(np.clip(true, MIN_PROBABILITY, 1)).mean())
 
 
 def metrics(details, loss):
-    """The content of metrics.json: at most 15 scalars, six decimals. What a dataset does not have is left out.
+    """The content of metrics.json: at most 15 scalars. What a dataset does not have is left out.
 
     Without private images the names that begin with private_ begin with test_.
     """
     splits = details["splits"]
     name = tables.final(splits)
     last = splits[name]
-    wanted = {}
+    values = {}
     for split in ("train", "public", "private", "private_unseen", "test"):
         if split in splits:
-            wanted[f"{split}_accuracy"] = splits[split]["accuracy"]
+            values[f"{split}_accuracy"] = splits[split]["accuracy"]
         if split == name:
-            wanted |= {
+            values |= {
                 f"{name}_accuracy_low": last["accuracy_low"],
                 f"{name}_accuracy_high": last["accuracy_high"],
             }
-    wanted |= {f"{name}_{key}": last[key] for key in SCALARS}
+    values |= {f"{name}_{key}": last[key] for key in SCALARS}
     disgust = last["per_class"].get("disgust", {"support": 0})
     if disgust["support"]:
-        wanted |= {"disgust_recall": disgust["recall"], "disgust_f1": disgust["f1"]}
-    wanted[f"{name}_six_class_accuracy"] = details["six_class"][name]["accuracy"]
+        values |= {"disgust_recall": disgust["recall"], "disgust_f1": disgust["f1"]}
+    values[f"{name}_six_class_accuracy"] = details["six_class"][name]["accuracy"]
     agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
     if agreed["n"]:
-        wanted["ferplus_accuracy"] = agreed["accuracy"]
-    return _rounded(wanted | {"loss": loss})
+        values["ferplus_accuracy"] = agreed["accuracy"]
+    return _rounded(values | {"loss": loss})
+
+
+def ferplus(table, audit):
+    """{"ferplus": its part of details.json}, of the final split; {} where FER+ knows none of it.
+
+    audit: as audit.read gives it (id, official).
+    split: which; images: known ones; not_known: the others; no_majority: known ones without one.
+    agreed: of the n faces that most annotators give one of the network's classes, the share named
+      right by their word (`accuracy`) and by the dataset's own label (`label_accuracy`), each with
+      its 95 % interval (_low, _high).
+    labels: for each class its `agreement.counts` and the share `contradicted`; all: of all labels.
+    """
+    parts, classes = tables.parts(table), tables.classes_of(table)
+    split = tables.final(parts)
+    rows = parts[split]
+    official = rows["id"].map(audit.set_index("id")["official"]).fillna(-1).astype(np.int64)
+    names = agreement.named(official, classes)
+    known = int((names != "").sum())
+    if not known:
+        return {}
+    clear = np.isin(names, classes)
+    n = int(clear.sum())
+    agreed = {"n": n}
+    for score, truth in (("accuracy", names), ("label_accuracy", rows["label"].to_numpy())):
+        right = int((rows["predicted"].to_numpy() == truth)[clear].sum())
+        low, high = interval(right, n)
+        agreed |= {score: right / n if n else 0.0, f"{score}_low": low, f"{score}_high": high}
+    counts = agreement.counts(agreement.confusion(rows["label"], names, classes))
+    return {
+        "ferplus": {
+            "split": split,
+            "images": known,
+            "not_known": len(rows) - known,
+            "no_majority": int(counts["unclear"].sum()),
+            "agreed": agreed,
+            "labels": {name: _contradicted(row) for name, row in counts.iterrows()},
+            "all": _contradicted(counts.sum()),
+        }
+    }
+
+
+def _contradicted(row):
+    share = float(agreement.contradicted(row))
+    return {name: int(count) for name, count in row.items()} | {"contradicted": share}
 
 
 def _rounded(value):

@@ -1,4 +1,4 @@
-"""Whether two results differ by more than chance."""
+"""Whether two trained networks differ by more than chance on the images that both predicted."""
 
 import numpy as np
 from scipy.stats import binomtest
@@ -7,15 +7,17 @@ RESAMPLES = 10_000
 
 
 def compare(first, second):
-    """Whether two networks' hits on the same images (bool, N) differ by more than chance.
+    """McNemar's exact test, and the 95 % interval of the difference in accuracy.
 
-    McNemar's exact test on the images that only one has right, and the 95 % interval of the difference in accuracy from a
-    paired bootstrap (10,000 resamples, always the same ones).
+    first, second: bool (N,), whether each network is right on each image. The test looks at the
+    images that only one of them has right; the interval comes from a paired bootstrap (10,000
+    resamples, always the same ones). Returns {"difference", "low", "high", "p", "only_first",
+    "only_second"}; the difference is second minus first.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    n = len(first)
-    p = binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
-    shares = np.array([only_second, only_first, n - only_first - only_second]) / n
+    n, discordant = len(first), only_first + only_second
+    p = binomtest(only_first, discordant).pvalue if discordant else 1.0
+    shares = np.array([only_second, only_first, n - discordant]) / n
     draws = np.random.Generator(np.random.Philox(0)).multinomial(n, shares, RESAMPLES)
     low, high = np.quantile((draws[:, 0] - draws[:, 1]) / n, (0.025, 0.975))
     return {

@@ -28,7 +28,7 @@ READ = {  # figure: (heading, how to read it)
         "Each square is one channel, bright where it answers. Early ones show edges and "
         "shadows; late ones are coarse, and stand for parts of the face or for whole expressions.",
     ),
-    "doubtful": (
+    "label_issues": (
         "Labels to look at again",
         "The training images whose label the network gives less than a tenth, the surest "
         "first. Some are wrong labels, some are hard faces: the network is no judge, but it knows where to look.",
@@ -129,12 +129,12 @@ def maps(path, face, found, most):
             top += height
 
 
-def doubtful(path, rows, faces):
+def label_issues(path, rows, faces):
     model_figures.mistakes(path, rows, faces, "Labels to look at again")
 
 
 def render(about, tables, pictures):
-    """The page as text. about: dataset, network, split, accuracy, calibration; tables: {"errors": rows, "doubtful": rows};
+    """The page as text. about: dataset, network, split, accuracy, calibration; tables: {"errors": rows, "label_issues": rows};
     pictures: PNG bytes by name of READ."""
     return (
         pages.template("explain.html").render(

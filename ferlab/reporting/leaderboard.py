@@ -53,9 +53,8 @@ def _settings(key):
 def _row(key, details, history, about, settings):
     split = tables.final(details["splits"])
     scores, six = details["splits"][split], details["six_class"][split]
-    members = settings.get("anchor", {}).get(
-        "members", []
-    )  # an ensemble costs what they cost together
+    # an ensemble costs what its members cost together
+    members = [step["added"] for step in details.get("ensemble", [])]
     seconds = (
         sum(recipes.read_result(one)[3].get("train_seconds", 0) for one in members)
         if members
@@ -95,7 +94,7 @@ def write():
     found = rows()
     if not found:
         raise files.UserError(
-            "recipes/results: no result yet; run one: dvc --cd recipes repro judge_anchor@majority"
+            "recipes/results: no result yet; run one: dvc --cd recipes repro evaluate@majority"
         )
     draw(OUT / "leaderboard.png", found)
     with files.replacing(OUT / "leaderboard") as folder:

@@ -8,6 +8,7 @@ those of `dvc repro`. DVC, which runs one stage at a time, then takes the output
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def run(keys, connect=None, report=print):
             raise files.UserError(f"{PIPELINE}: no network {key!r}; choose of {known}")
     failed = _train(keys, networks, connect, report) if connect else []
     for key in keys:
-        if key not in failed and _dvc("repro", f"judge@{key}").returncode:
+        if key not in failed and _dvc("repro", f"evaluate@{key}").returncode:
             report(f"{key}: not evaluated")
             failed.append(key)
     return failed
@@ -60,7 +61,9 @@ def _train(keys, networks, connect, report):
         codes = _side_by_side(
             stale,
             max(cluster.capacity(), 1),
-            lambda key, processes: _stage(key, networks[key], environment, processes, report),
+            lambda key, processes: _stage(
+                key, networks[key]["recipe"], environment, processes, report
+            ),
         )
     finally:
         cluster.close()
@@ -80,11 +83,10 @@ def _side_by_side(keys, capacity, stage):
         raise
 
 
-def _stage(key, network, environment, processes, report):
+def _stage(key, recipe, environment, processes, report):
     """Train one key and let DVC take over what it wrote; returns 0 if both went well."""
-    seed = str(network["seed"])
     processes[key] = subprocess.Popen(
-        [sys.executable, "-m", "stages.train", "--recipe", network["recipe"], "--seed", seed],
+        _command(key, recipe),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -98,6 +100,13 @@ def _stage(key, network, environment, processes, report):
         return code
     with COMMIT_LOCK:
         return _dvc("commit", "--force", "--quiet", f"train@{key}").returncode
+
+
+def _command(key, recipe):
+    """The stage's command in recipes/dvc.yaml, `cd .. && python -m stages.train ...`, for a key."""
+    command = params.raw(PIPELINE)["stages"]["train"]["do"]["cmd"].partition("python ")[2]
+    command = command.replace("${key}", key).replace("${item.recipe}", recipe)
+    return [sys.executable, *shlex.split(command)]
 
 
 def _is_stale(key):

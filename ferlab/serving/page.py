@@ -109,7 +109,7 @@ class Analyzer:
         with self._lock:
             probabilities = predictor.probabilities(cut)
             classes = probabilities.argmax(axis=1)
-            heat = attention.grad_cam(predictor.network, cut, classes) if cam else []
+            heat = attention.hires_cam(predictor.network, cut, classes) if cam else []
         faces = [
             {"x": x, "y": y, "side": side, "probabilities": [round(value, 4) for value in row]}
             for (x, y, side), row in zip(squares.tolist(), probabilities.tolist(), strict=True)

@@ -63,7 +63,7 @@ def card(key, details, settings):
         reliability |= {
             "temperature": temperature,
             "chosen_on": selected_on,
-            "error_cooled": calibration.calibration_error(scaled),
+            "error_temperature_scaled": calibration.calibration_error(scaled),
         }
     recipe = f"../{recipes.RECIPES}/{recipes.recipe_of(key)[0]}.yaml"
     head = (

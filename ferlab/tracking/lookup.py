@@ -55,9 +55,7 @@ def workspace(folder=Path("."), name="workspace"):
     from ferlab.tracking import provenance
 
     try:
-        table = pd.read_csv(
-            folder / "reports/predictions.csv", dtype={"id": str}, keep_default_na=False
-        )
+        table = tables.read(folder / "reports/predictions.csv")
         details = files.read_json(folder / "reports/details.json")
     except FileNotFoundError as error:
         raise files.UserError(f"{name}: {error.filename} not found; `dvc repro` makes it") from None
@@ -119,7 +117,7 @@ def tracked(name):
             found[0].info.run_name or name,
             params.raw(folder / "params.yaml"),
             files.read_json(folder / "details.json"),
-            tables.read_packed(folder / "predictions.csv.gz"),
+            tables.read(folder / "predictions.csv.gz"),
             pd.read_csv(folder / "history.csv"),
             [],
         )

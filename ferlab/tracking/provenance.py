@@ -18,8 +18,26 @@ def write_run(model, record):
 
 def read_run(model):
     """run.json of a model file, or {} where it was trained elsewhere."""
-    path = files.root() / RUNS / f"{md5(model)}.json"
+    return run_of(md5(model))
+
+
+def run_of(md5):
+    """The same, of the file's md5."""
+    path = files.root() / RUNS / f"{md5}.json"
     return files.read_json(path) if path.exists() else {}
+
+
+def record(predictions, dataset, parameters, seconds):
+    """Note the run that made predictions without training: a baseline or an ensemble."""
+    write_run(predictions, {
+        "dataset": dataset,
+        "parameters": parameters,
+        "train_seconds": round(seconds, 2),
+        "epochs": [],
+        "training": None,
+        "machine": machine(),
+        "commit": commit(),
+    })  # fmt: skip
 
 
 def machine():

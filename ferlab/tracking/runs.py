@@ -41,9 +41,9 @@ def project(folder, name=None, baseline=None):
         folder / "params.yaml",
         reports / "figures",
     ]
-    predictions = pd.read_csv(reports / "predictions.csv", dtype={"id": str}, keep_default_na=False)
+    predictions = tables.read(reports / "predictions.csv")
     with tempfile.TemporaryDirectory() as temporary:
-        tables.write_packed(Path(temporary), predictions)  # what comparing needs, small
+        tables.write_packed(Path(temporary) / "predictions.csv.gz", predictions)  # what comparing needs, small
         listed.append(Path(temporary) / "predictions.csv.gz")
         return _project(
             key,

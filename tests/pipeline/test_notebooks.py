@@ -27,14 +27,14 @@ def folder(tmp_path_factory):
     before = os.getcwd()
     os.chdir(top)
     try:
-        from stages import balance, download, eda, evaluate, place, train
+        from stages import balance, download, eda, evaluate, experiment, predict, train
 
         monkeypatch = pytest.MonkeyPatch()
         monkeypatch.setattr(
             "ferlab.tracking.store.store", unavailable
         )  # what a notebook reads is on disk
-        for stage in (download, eda, balance, train, evaluate):
-            stage.main(place([]))
+        for stage in (download, eda, balance, train, predict, evaluate):
+            stage.main(experiment())
         monkeypatch.undo()
     finally:
         os.chdir(before)

@@ -24,9 +24,9 @@ def test_recipes_run_leave_results_and_are_up_to_date_in_a_clone_without_models(
         "git rm -rq --cached recipes/results recipes/dvc.lock; rm -rf recipes/results recipes/dvc.lock; "
         "git add -A && git commit -qm tiny"
     )
-    wanted = "judge@anamika_2025 judge_anchor@majority"
+    wanted = "evaluate@anamika_2025 evaluate@majority"
     said = repository(f"dvc --cd recipes repro {wanted}")
-    assert "anamika_2025: private" in said and "warning" not in said
+    assert "private: " in said and "warning" not in said
     results = repository.path / "recipes/results"
     assert {file.name for file in (results / "anamika_2025").iterdir()} == {
         "metrics.json",

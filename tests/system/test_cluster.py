@@ -354,7 +354,7 @@ def test_recipes_are_trained_side_by_side_and_evaluated(nodes, tmp_path):
     assert "silva_2025: epoch   1/1" in said and "speedrun: epoch   1/1" in said
     for key in ("silva_2025", "speedrun"):
         assert (repository.path / f"recipes/results/{key}/metrics.json").exists()
-        assert repository(f"dvc --cd recipes status -q train@{key} judge@{key}") == ""
+        assert repository(f"dvc --cd recipes status -q train@{key} evaluate@{key}") == ""
     assert ": epoch" not in repository(command)  # nothing is stale
     wrong = repository.run("python -m ferlab run-recipes silva --engine ray")
     assert wrong.returncode == 1 and "no network 'silva'; choose of " in wrong.stderr

@@ -12,6 +12,7 @@ from ferlab.evaluation import scoring, significance, tables
 from ferlab.files import UserError
 from ferlab.reporting import compare_page, comparison
 from ferlab.tracking import lookup
+from tests.builders import about
 from tests.unit.test_report import HOSTILE, Outside
 
 
@@ -36,7 +37,7 @@ def result(name, seed, right=0.5, classes=CLASSES, dataset="fer2013", n=700, **c
     )
     data = Dataset(dataset, tuple(classes), np.zeros((n, SIZE, SIZE), np.uint8), table)
     predictions = tables.of_dataset(data, given / given.sum(axis=1, keepdims=True))
-    details = scoring.details(predictions, dataset, "0" * 64, "small", 7)
+    details = scoring.details(predictions, about(dataset))
     history = pd.DataFrame({"epoch": [1, 2], "selection_accuracy": [0.4, 0.5]})
     values = {"train": {"epochs": 2, "seed": seed}, "balance": {"strategy": "none"} | changed}
     return lookup.Result(name, values, details, predictions, history, [1.0, 2.0])

@@ -38,13 +38,16 @@ def corner_network():
 def test_attention_stands_where_the_network_looks():
     backend.start("tensorflow")
     network, faces = corner_network(), np.full((2, 48, 48), 255, np.uint8)
-    heat = attention.grad_cam(network, faces, np.array([1, 1]))
+    faces[1, :24, :24] = 0  # bright everywhere but where the network looks: no evidence at all
+    heat = attention.hires_cam(network, faces, np.array([1, 1]))
     assert heat.shape == (2, 48, 48) and heat.min() >= 0 and heat.max() == pytest.approx(1)
+    assert heat[0, :20, :20].min() > 0.4 and heat[0, 38:, 38:].max() < 0.1
+    assert heat[1] == pytest.approx(0)
     lost = attention.occlusion(
         lambda batch: inference.predict(network, batch), faces, np.array([1, 1])
     )
-    assert lost[:, :24, :24].mean() > 10 * abs(lost[:, 30:, 30:]).mean()
-    assert lost[:, 38:, 38:] == pytest.approx(0, abs=1e-6)
+    assert lost[0, :24, :24].mean() > 10 * abs(lost[0, 30:, 30:]).mean()
+    assert lost[0, 38:, 38:] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["small", "silva_2025", "resnet", "vit"])
@@ -54,7 +57,7 @@ def test_every_kind_of_network_can_be_asked(name):
         models.build(name, 7, 0.2),
         np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8),
     )
-    heat = attention.grad_cam(network, faces, np.array([0, 3, 6]))
+    heat = attention.hires_cam(network, faces, np.array([0, 3, 6]))
     assert heat.shape == (3, 48, 48) and np.isfinite(heat).all()
     found = attention.feature_maps(network, faces[0], "pools")
     assert found and all(values.ndim == 3 for values in found.values())
@@ -80,7 +83,7 @@ def test_calibration_is_counted_as_by_hand():
     assert found["images"].tolist() == [1, 3]
     assert found["accuracy"].tolist() == pytest.approx([1, 2 / 3])
     assert calibration.calibration_error(rows) == pytest.approx(
-        (1 * 0.35 + 3 * abs(0.95 - 2 / 3)) / 4
+        (1 * 0.35 + 3 * abs(0.95 - 2 / 3)) / 4, rel=3e-4
     )
 
 
@@ -107,7 +110,7 @@ def test_errors_doubtful_labels_and_examples_are_those_of_the_table():
         found.loc["angry", "wrong"] == pytest.approx(2 / 3)
         and found.loc["angry", "mostly called"] == "happy"
     )
-    assert found.loc["angry", "sure when wrong"] == pytest.approx((0.99 + 0.6) / 2)
+    assert found.loc["angry", "sure when wrong"] == pytest.approx((0.99 + 0.6) / 2, rel=3e-4)
     assert found.loc["happy", "wrong"] == 0 and found.loc["happy", "mostly called"] == ""
     assert mistakes.label_issues(rows)["id"].tolist() == ["000"]
     shown = mistakes.examples(rows)

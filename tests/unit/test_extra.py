@@ -11,7 +11,7 @@ from ferlab.data.dataset import SIZE
 from ferlab.data.readers import extra
 from ferlab.evaluation import inference, robustness, scoring
 from ferlab.files import UserError
-from tests.builders import csv_text, folder, image, tiny, zipped
+from tests.builders import about, csv_text, folder, image, tiny, zipped
 
 
 class Network:
@@ -115,7 +115,7 @@ def test_a_network_is_judged_on_further_faces_and_disturbed_ones(pictures, tmp_p
     )
     data = tiny()
     table, more = inference.measure(Network(), data, settings)
-    details = scoring.details(table, "tiny", "0" * 64, "small", 1, (), more)
+    details = scoring.details(table, about("tiny"), (), more)
     scores = details["splits"]["faces"]
     assert (scores["n"], scores["accuracy"]) == (3, 1.0)
     assert set(scores["per_class"]) == {

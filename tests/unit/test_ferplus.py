@@ -3,19 +3,21 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ferlab import files
-from ferlab.data import audit, ferplus
+from ferlab.data import agreement, audit, ferplus
 from ferlab.data.classes import CLASSES
-from ferlab.evaluation import agreement, scoring, tables
+from ferlab.evaluation import scoring, tables
 from ferlab.files import UserError
 from ferlab.reporting import figures, summary
 from ferlab.training import batches
-from stages import eda, judge, place
+from stages import eda, evaluate, experiment
+from tests.builders import about
 from tests.repository import TOP
 from tests.synthetic import make
 
@@ -53,7 +55,7 @@ def judgement(labels, predicted, official, classes=CLASSES, split="private"):
     ids = [f"{i:03}" for i in range(max(len(labels), len(official)))]
     rows = pd.DataFrame({"id": ids[: len(labels)], "split": split, "label": labels})
     told = pd.DataFrame({"id": ids[: len(official)], "official": official})
-    return agreement.judged(tables.make(rows, chances, classes), told)
+    return scoring.ferplus(tables.make(rows, chances, classes), told)
 
 
 def test_the_real_votes_are_ten_for_each_official_image():
@@ -193,7 +195,7 @@ def test_only_the_final_split_counts_and_nothing_known_says_nothing(votes):
     assert judgement(["happy"], ["happy"], [0], split="test")["ferplus"]["split"] == "test"
     rows = pd.DataFrame({"id": ["a", "b"], "split": ["public", "private"], "label": "happy"})
     told = pd.DataFrame({"id": ["a", "b"], "official": [0, 7]})
-    found = agreement.judged(tables.make(rows, np.eye(7)[[3, 3]], CLASSES), told)["ferplus"]
+    found = scoring.ferplus(tables.make(rows, np.eye(7)[[3, 3]], CLASSES), told)["ferplus"]
     assert found["images"] == 1 and found["labels"]["happy"]["another"] == 1
 
 
@@ -204,8 +206,8 @@ def test_details_round_it_and_metrics_take_one_number_of_it(votes):
     table = tables.make(rows, chances, CLASSES)
 
     def metrics(official):
-        more = agreement.judged(table, pd.DataFrame({"id": list("abcd"), "official": official}))
-        details = scoring.details(table, "x", "0" * 64, "small", 7, (), more)
+        more = scoring.ferplus(table, pd.DataFrame({"id": list("abcd"), "official": official}))
+        details = scoring.details(table, about("x"), (), more)
         assert json.loads(json.dumps(details)) == details
         return details, scoring.metrics(details, 1.0)
 
@@ -224,7 +226,7 @@ def test_eda_tells_agreement_of_known_images_only(votes, official, tmp_path, mon
     (tmp_path / "params.yaml").write_text((TOP / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     data.save("data/raw")
-    eda.main(place([]))
+    eda.main(experiment())
     assert audit.read("data/audit.csv")["official"].tolist() == official
     made = {file.name for file in (tmp_path / "reports/eda").iterdir()}
     names, said = {"agreement.csv", "agreement.png", "ferplus.csv"}, capsys.readouterr().out
@@ -243,7 +245,7 @@ def test_eda_tells_agreement_of_known_images_only(votes, official, tmp_path, mon
         assert sad[sad > 0].to_dict() == {"contempt": 1, agreement.UNCLEAR: 1}
 
 
-def test_judging_a_recipe_adds_what_people_say_to_what_measuring_found(
+def test_evaluating_a_recipe_adds_what_people_say_to_what_measuring_found(
     votes, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -251,14 +253,16 @@ def test_judging_a_recipe_adds_what_people_say_to_what_measuring_found(
     monkeypatch.setattr("ferlab.tracking.runs.project_recipe", lambda key: None)
     rows = pd.DataFrame({"id": ["a", "b"], "split": "private", "label": ["sad", "happy"]})
     table = tables.make(rows, np.eye(7)[[5, 3]], CLASSES)
-    here, about = (
-        place(["--recipe", "majority"]),
-        {"name": "majority", "parameters": 7, "dataset": "fer2013", "digest": "0" * 64},
+    tables.write("predictions.csv", table)
+    files.write_json("about.json", about("fer2013") | {"run": "", "more": {"left_out": {"x": {}}}})
+    files.write_csv("audit.csv", rows.assign(official=[1, 7], seen=False))
+    evaluate.main(
+        experiment("majority"),
+        predictions="predictions.csv",
+        about="about.json",
+        audit_csv="audit.csv",
+        results=Path("recipes/results/majority"),
     )
-    files.write_csv(here.out / "predictions.csv", table)
-    files.write_json(here.out / "about.json", about | {"more": {"left_out": {"x": {}}}})
-    files.write_csv(here.audit, rows.assign(official=[1, 7], seen=False))
-    judge.main(here)
     details = files.read_json("recipes/results/majority/details.json")
     assert details["left_out"] == {"x": {}}
     assert details["ferplus"]["agreed"]["n"] == 2

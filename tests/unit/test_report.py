@@ -11,9 +11,10 @@ from ferlab import params
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.evaluation import mistakes, scoring, tables
-from ferlab.files import read_json
+from ferlab.files import read_json, write_json
 from ferlab.reporting import model_figures, pages, report
-from stages import evaluate, place
+from stages import evaluate, experiment, predict
+from tests.builders import about
 
 HOSTILE = '<script src="http://evil.example/x.js">$alert(1)</script>'
 
@@ -49,7 +50,7 @@ class Result:
         )
         self.table = tables.of_dataset(self.dataset, given)
         self.details = scoring.details(
-            self.table, name, self.dataset.digest, "small", 1000, set(table["id"][:20])
+            self.table, about(name, self.dataset.digest, 1000), set(table["id"][:20])
         )
         self.history = pd.DataFrame(
             {
@@ -229,6 +230,10 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "models").mkdir()
     (tmp_path / "models/model.keras").touch()
+    for name in ("eda/sample_grid.png", "balance/counts.png"):
+        (tmp_path / "reports" / name).parent.mkdir(parents=True)
+        (tmp_path / "reports" / name).write_bytes(pages.png(np.zeros((48, 48), np.uint8)))
+    write_json("reports/eda/summary.json", {"identity": {}})
     result.dataset.save("data/balanced")
     result.dataset.table[["id", "label", "split", "official"]].assign(seen=seen).to_csv(
         "data/audit.csv", index=False
@@ -236,9 +241,11 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     result.history.to_csv("models/history.csv", index=False)
     monkeypatch.setattr("ferlab.evaluation.inference.load", lambda path, name, classes: Network())
     monkeypatch.setattr("ferlab.tracking.runs.project", lambda folder: 1 / 0)
-    evaluate.main(place([]))
+    predict.main(experiment())
+    evaluate.main(experiment())
     out = tmp_path / "reports"
     files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
+    files -= {"eda/sample_grid.png", "eda/summary.json", "balance/counts.png"}
     figures = {
         "confusion_shares",
         "confusion_counts",
@@ -249,6 +256,7 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     assert files == {
         "metrics.json",
         "details.json",
+        "about.json",
         "predictions.csv",
         "confusion.csv",
         "report.html",

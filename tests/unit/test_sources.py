@@ -27,7 +27,7 @@ from ferlab.data.dataset import Dataset
 from ferlab.data.readers import archives, csv_faces, fetch, sources
 from ferlab.data.readers import images as decoding
 from ferlab.files import UserError, read_json
-from stages import download, place
+from stages import download, experiment
 from tests.builders import csv_text, folder, image, images, tarred, tiny, zipped
 
 DATA = tiny()
@@ -61,7 +61,7 @@ def stage(dataset, monkeypatch):
         "load",
         lambda: types.SimpleNamespace(download=params.Download(dataset=str(dataset))),
     )
-    download.main(place([]))
+    download.main(experiment())
 
 
 def equal(data, other):
