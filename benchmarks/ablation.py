@@ -18,7 +18,7 @@ from benchmarks import FACES, fit, read_faces, run, say
 from ferlab import files, recipes
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import inference
-from ferlab.reporting.figures import ACCENT, INK, MUTED, figure
+from ferlab.reporting.figures.style import ACCENT, INK, MUTED, figure
 from ferlab.tracking import provenance
 from ferlab.training.fingerprint import fingerprint
 

@@ -5,7 +5,7 @@ results: the content of reports/bench.json.
 
 from benchmarks.ways import TEXTS
 from ferlab.progress import duration
-from ferlab.reporting.figures import ACCENT, INK, MUTED, figure
+from ferlab.reporting.figures.style import ACCENT, INK, MUTED, figure
 
 
 def draw(path, results):

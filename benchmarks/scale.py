@@ -22,7 +22,7 @@ from benchmarks.scale_report import CLIENTS, EPOCHS, MAX_WRITE_MS, TRIALS, WHOLE
 from ferlab import files, params
 from ferlab.data.dataset import Dataset
 from ferlab.scaling.cluster import Cluster
-from ferlab.tracking import provenance, runs, store
+from ferlab.tracking import provenance, search, store, writing
 from ferlab.training import loop
 
 NOTES, PAGE = Path("reports/scale.json"), Path("reports/scale.md")
@@ -196,8 +196,8 @@ def _client(thread_count):
     row = dict.fromkeys((name for name in loop.HISTORY if name != "chosen"), 1.0)
     latencies, refused = [], []
     with store.store() as client:
-        run_id = client.create_run(runs._experiment(client, "scale")).info.run_id
-        runs.log_epoch(client, run_id, row | {"epoch": 1})
+        run_id = client.create_run(search.experiment_of(client, "scale")).info.run_id
+        writing.log_epoch(client, run_id, row | {"epoch": 1})
         all_ready.wait(60)  # one that failed must not hold up the others for ever
         deadline = time.perf_counter() + WRITING
 
@@ -207,7 +207,7 @@ def _client(thread_count):
                 epoch += thread_count
                 began = time.perf_counter()
                 try:
-                    runs.log_epoch(client, run_id, row | {"epoch": epoch})
+                    writing.log_epoch(client, run_id, row | {"epoch": epoch})
                 except Exception as error:
                     refused.append(error)
                 latencies.append(time.perf_counter() - began)

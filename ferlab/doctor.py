@@ -10,7 +10,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from ferlab import doctor_services, files, params, recipes
+from ferlab import doctor_services, dvc_files, files, params, recipes
 from ferlab.tracking.provenance import machine
 from ferlab.tracking.store import dead_runs, store
 from ferlab.training.backend import fast_bfloat16
@@ -115,19 +115,11 @@ def missing():
 
 
 def _outs(file):
-    """{path: md5 or ""} of the outputs and metrics in dvc.lock or dvc.yaml; {} if unreadable."""
+    """The outputs in dvc.lock or dvc.yaml (dvc_files.outputs); {} where it cannot be read."""
     try:
-        stages = params.raw(files.root() / file)["stages"].values()
-        listed = [
-            out for stage in stages for kind in ("outs", "metrics") for out in stage.get(kind, [])
-        ]
-    except (files.UserError, TypeError, KeyError, AttributeError):
+        return dvc_files.outputs(dvc_files.stages((files.root() / file).read_text(), file))
+    except (OSError, ValueError, TypeError, files.UserError):
         return {}
-    outs = {}
-    for out in listed:
-        about = out if isinstance(out, dict) else {"path": out}
-        outs[about.get("path") or next(iter(about))] = about.get("md5", "")
-    return outs
 
 
 def dead_mlflow_runs():

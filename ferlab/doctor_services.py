@@ -7,6 +7,8 @@ import os
 import socket
 from urllib.parse import urlsplit
 
+from ferlab.files import one_line
+
 SERVER_TIMEOUT = 3  # seconds that a server may take to answer
 S3_ERRORS = {  # status: (what, fix)
     "404": ("there is no such bucket", "create it, or correct the address: dvc remote modify"),
@@ -35,7 +37,7 @@ def remote():
     try:
         config = Config.from_cwd()
     except ConfigError as error:
-        yield " ".join(str(error).split())[:200], "fix .dvc/config, or git checkout .dvc/config"
+        yield one_line(error, 200), "fix .dvc/config, or git checkout .dvc/config"
         return
     name = config["core"].get("remote")
     about = config["remote"].get(name, {})
@@ -71,7 +73,7 @@ def _s3(bucket, about):
         code = str(error.response.get("Error", {}).get("Code", ""))
         return S3_ERRORS.get(code, (f"answers {code or error}", "ask who runs it"))
     except botocore.exceptions.BotoCoreError as error:
-        return " ".join(str(error).split())[:120], "check the network"
+        return one_line(error), "check the network"
 
 
 def _s3_client(about):

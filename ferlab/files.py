@@ -1,18 +1,21 @@
-"""Writing files so that nothing is ever half written, and the one kind of error a user is meant to read."""
+"""Files that are never half written, their hashes, and the one kind of error a user reads."""
 
+import hashlib
 import json
 import os
 import shutil
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 MAX_LENGTH = 400  # characters of an error
 
 
 class UserError(Exception):
-    """Something the user can mend. Its text is one line: file, place, value, fix.
+    """Something the user can fix. Its text is one line: file, place, value, fix.
 
-    What a hostile file puts into it is shown escaped, and left out in the middle where it is long: the fix stands at the end.
+    Unprintable characters, which a hostile file may hold, are escaped; a long text is cut in the
+    middle, since the fix stands at the end.
     """
 
     def __init__(self, text):
@@ -23,12 +26,20 @@ class UserError(Exception):
         )
 
 
+def one_line(error, limit=120):
+    """The text of another program's error on one line of at most `limit` characters.
+
+    An error without a text gives the name of its kind.
+    """
+    return (" ".join(str(error).split()) or type(error).__name__)[:limit]
+
+
 @contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path`; on success it replaces `path` atomically, on failure it is removed.
+    """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed.
 
-    Works for files and for folders (an old folder is moved aside just before, and back if that fails). What a killed process
-    left beside `path` is removed.
+    Works for files (atomically) and for folders (an old folder is moved aside just before, and back
+    if that fails). What a killed process left beside `path` is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +66,7 @@ def replacing(path):
 
 
 def write_text(path, text):
+    """UTF-8 with LF line ends; on the disk before `path` is replaced."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
@@ -62,29 +74,48 @@ def write_text(path, text):
 
 
 def write_json(path, value):
+    """Indented, in the order of the keys, so that equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path):
+    """The value of a UTF-8 JSON file. Raises FileNotFoundError, or ValueError for damaged JSON."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def write_csv(path, frame, float_format="%.6f"):
-    """A pandas frame as CSV: LF line ends and fixed decimals, so that equal values give equal bytes."""
+    """A pandas frame as CSV: LF line ends, fixed decimals; equal values give equal bytes."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n", float_format=float_format))
 
 
 def root():
-    """The main repository: above `DVC_ROOT` in a stage (the same from temporary workspaces), else the working directory."""
-    found = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-    recipes = (
-        found.name == "recipes" and (found.parent / "stages").is_dir()
-    )  # a DVC repository of its own
-    return found.parent if recipes else found
+    """The main repository: `DVC_ROOT` in a stage, else the working directory.
+
+    `DVC_ROOT` is the same in the temporary workspaces of experiments. recipes/ is a DVC repository
+    of its own; its root is the folder above it.
+    """
+    top = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    in_recipes = top.name == "recipes" and (top.parent / "stages").is_dir()
+    return top.parent if in_recipes else top
+
+
+def md5(path):
+    """The md5 of a file as hexadecimal text, as DVC writes it into dvc.lock."""
+    return _digest(path, partial(hashlib.md5, usedforsecurity=False))
+
+
+def sha256(path):
+    """The sha256 of a file as hexadecimal text."""
+    return _digest(path, "sha256")
+
+
+def _digest(path, kind):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def alive(pid):
-    """True where a process with this id lives."""
+    """True where a process with this id is running on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

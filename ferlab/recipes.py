@@ -1,7 +1,7 @@
-"""The recipes: their names, keys, parameters and committed results, and `python -m ferlab use <recipe>`.
+"""The recipes: names, keys, parameters, committed results, and `python -m ferlab use <recipe>`.
 
-recipes/results/<key>/ holds metrics.json, details.json, history.csv, run.json (seconds, machine, commit) and
-predictions.csv.gz.
+recipes/results/<key>/ holds metrics.json, details.json, history.csv, run.json (seconds, machine,
+commit) and predictions.csv.gz.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from ferlab.files import UserError, replacing
 
 SHARED = ("download", "eda", "explain")  # of all recipes: recipes/params.yaml
 KINDS = (("balance", "train", "evaluate"), ("balance", "baseline"), ("ensemble",))  # of recipes
-RECIPES = Path("recipes")
+RECIPES, WORKSPACE = Path("recipes"), Path("params.yaml")
 
 
 def names():
@@ -28,39 +28,42 @@ def names():
 
 
 def key(recipe, seed=0):
-    """What a recipe's result is called: `silva_2025`, with another seed `silva_2025-s1`."""
+    """The name of a recipe's result: `silva_2025`, with another seed `silva_2025-s1`."""
     return f"{recipe}-s{seed}" if seed else recipe
 
 
 def recipe_of(key):
-    """(recipe, seed) of such a key."""
+    """(recipe, seed) of a key."""
     recipe, seed = re.fullmatch(r"(.+?)(?:-s(\d+))?", key).groups()
     return recipe, int(seed or 0)
 
 
 def raw_recipe(name=None, seed=0):
-    """The sections that all recipes share, with those of one recipe where it is named, as a nested dict."""
+    """All parameters of a recipe, or what all recipes share where none is named, as nested dicts.
+
+    Raises UserError where there is no such recipe, or it has no seed to change.
+    """
     values = params.raw(RECIPES / "params.yaml")
-    if name:
-        if name not in names():
-            close = difflib.get_close_matches(name, names(), 1)
-            raise UserError(
-                f"{RECIPES}/{name}.yaml: no such recipe"
-                + (f", did you mean {close[0]}?" if close else "")
-            )
-        own = params.raw(RECIPES / f"{name}.yaml")
-        if not isinstance(own, dict):
-            raise UserError(f"{RECIPES}/{name}.yaml: holds no sections")
-        values = values | own
-        if seed:
-            if "train" not in values:
-                raise UserError(f"{RECIPES}/{name}.yaml: trains nothing, so it has no seed {seed}")
-            values["train"]["seed"] = seed
+    if not name:
+        return values
+    path = RECIPES / f"{name}.yaml"
+    if name not in names():
+        close = difflib.get_close_matches(name, names(), 1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        raise UserError(f"{path}: no such recipe{hint}")
+    own = params.raw(path)
+    if not isinstance(own, dict):
+        raise UserError(f"{path}: holds no sections")
+    values |= own
+    if seed:
+        if "train" not in values:
+            raise UserError(f"{path}: trains nothing, so it has no seed {seed}")
+        values["train"]["seed"] = seed
     return values
 
 
 def load_recipe(name=None, seed=0):
-    """The same as frozen sections, each file checked under its own name."""
+    """The same as frozen sections (ferlab.params), each file checked under its own name."""
     values = raw_recipe(name, seed)
     if not name:
         return params.parse(values, RECIPES / "params.yaml", SHARED)
@@ -71,67 +74,72 @@ def load_recipe(name=None, seed=0):
 
 
 def result_folder(key):
+    """Where the committed result of a key is."""
     return RECIPES / "results" / key
 
 
 def with_result():
-    """Keys that have a result, sorted."""
+    """Keys that have a committed result, sorted."""
     return sorted(file.parent.name for file in (RECIPES / "results").glob("*/metrics.json"))
 
 
 def read_result(key):
-    """(metrics, details, history or None, run or {}) of a key."""
-    place = result_folder(key)
-    if not (place / "details.json").exists():
-        raise files.UserError(f"{place}: no result; known: {', '.join(with_result()) or 'none'}")
-    history = pd.read_csv(place / "history.csv") if (place / "history.csv").exists() else None
-    run = files.read_json(place / "run.json") if (place / "run.json").exists() else {}
+    """(metrics, details, history or None, run or {}) of a key. Raises UserError without a result.
+
+    metrics, details, run: the contents of the JSON files of these names. history: a pandas frame.
+    """
+    folder = result_folder(key)
+    if not (folder / "details.json").exists():
+        known = ", ".join(with_result()) or "none"
+        raise UserError(f"{folder}: no result; known: {known}")
+    history, run = folder / "history.csv", folder / "run.json"
     return (
-        files.read_json(place / "metrics.json"),
-        files.read_json(place / "details.json"),
-        history,
-        run,
+        files.read_json(folder / "metrics.json"),
+        files.read_json(folder / "details.json"),
+        pd.read_csv(history) if history.exists() else None,
+        files.read_json(run) if run.exists() else {},
     )
 
 
-WORKSPACE = Path("params.yaml")
-
-
 def use(recipe):
-    """Write the recipe's balance, train and evaluate into params.yaml; returns the keys that changed, {key: (old, new)}.
+    """Write the recipe's balance, train and evaluate into params.yaml; its comments stay.
 
-    Refused where params.yaml has changes that are not committed: they would be lost.
+    Returns what changed, {section.key: (old, new)}. Raises UserError where the recipe trains no
+    network, or params.yaml has changes that are not committed: they would be lost.
     """
     settings = load_recipe(recipe)
     if not hasattr(settings, "train"):
         raise UserError(
-            f"{RECIPES}/{recipe}.yaml: trains no network, so it has no place in the workspace; "
+            f"{RECIPES}/{recipe}.yaml: trains no network, so the workspace cannot use it; "
             f"dvc --cd {RECIPES} repro evaluate@{recipe} runs it"
         )
-    if subprocess.run(
-        ["git", "diff", "--quiet", "HEAD", "--", WORKSPACE], capture_output=True
-    ).returncode:
+    unchanged = ["git", "diff", "--quiet", "HEAD", "--", WORKSPACE]
+    if subprocess.run(unchanged, capture_output=True).returncode:
         raise UserError(
-            f"{WORKSPACE}: has changes that are not committed; commit them, or undo them: git checkout {WORKSPACE}"
+            f"{WORKSPACE}: has changes that are not committed; commit them, or undo them: "
+            f"git checkout {WORKSPACE}"
         )
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 4096, True
-    bench, wanted, changed = (
-        yaml.load(WORKSPACE.read_text(encoding="utf-8")),
-        settings.model_dump(),
-        {},
-    )
-    for section in ("balance", "train", "evaluate"):
+    values = yaml.load(WORKSPACE.read_text(encoding="utf-8"))
+    changed = _overwrite(values, settings.model_dump())
+    with replacing(WORKSPACE) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
+        yaml.dump(values, file)
+    params.load(WORKSPACE)
+    return changed
+
+
+def _overwrite(values, wanted):
+    """Set what differs in a YAML document to what is wanted; returns {section.key: (old, new)}."""
+    changed = {}
+    for section in KINDS[0]:
         for key, value in wanted[section].items():
-            old = bench[section][key]
+            old = values[section][key]
             if old == value:
                 continue
             changed[f"{section}.{key}"] = (list(old) if isinstance(old, list) else old, value)
             if isinstance(old, list):  # in place: a new list would take the comment after it away
                 old[:] = value
             else:
-                bench[section][key] = value
-    with replacing(WORKSPACE) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
-        yaml.dump(bench, file)
-    params.load(WORKSPACE)
+                values[section][key] = value
     return changed

@@ -14,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from ferlab import dvc_files
 from ferlab.files import UserError
 
 WAYS = {
@@ -37,7 +36,8 @@ def verify(changes=(), report=print):
         outputs = {}
         for way in WAYS:
             began, folder = time.monotonic(), Path(temporary) / way / "repository"
-            outputs[way] = outs(run(folder, way, ["download.dataset=sample", *changes]))
+            lock = run(folder, way, ["download.dataset=sample", *changes])
+            outputs[way] = dvc_files.outputs(dvc_files.stages(lock))
             seconds = time.monotonic() - began
             report(f"{way}: {len(outputs[way])} outputs in {seconds:.0f} s")
         compare(outputs, report)
@@ -114,9 +114,3 @@ def clone(folder):
         if Path(name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, folder / name)
-
-
-def outs(lock):
-    """{path: md5} of every output that a dvc.lock names."""
-    stages = YAML(typ="safe").load(lock)["stages"]
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}

@@ -33,8 +33,9 @@ class Experiment:
         return recipes.recipe_of(self.key)
 
     def values(self):
-        """The parameters as they are written, as nested dicts."""
-        return recipes.raw_recipe(*self.recipe) if self.key else params.raw()
+        """The parameters that decide the result, as they are written: nested dicts, no `explain`."""
+        values = recipes.raw_recipe(*self.recipe) if self.key else params.raw()
+        return {name: section for name, section in values.items() if name != "explain"}
 
 
 def experiment(key=""):

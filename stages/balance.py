@@ -8,7 +8,7 @@ from pathlib import Path
 from ferlab.data import audit, balance
 from ferlab.data.dataset import Dataset
 from ferlab.files import replacing, write_csv
-from ferlab.reporting import figures
+from ferlab.reporting.figures import data_figures
 from stages import run
 
 
@@ -26,7 +26,7 @@ def main(
     with replacing(counts) as folder:
         folder.mkdir()
         write_csv(folder / "counts.csv", table)
-        figures.balance_counts(table, folder / "counts.png")
+        data_figures.balance_counts(table, folder / "counts.png")
 
     train = table[table["split"] == "train"]
     print(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import baselines, tables
-from ferlab.files import write_json
+from ferlab.files import md5, write_json
 from ferlab.tracking import provenance
 from stages import run
 
@@ -32,7 +32,7 @@ def main(
         "parameters": weights,
         "dataset": dataset.name,
         "digest": dataset.source,
-        "run": provenance.md5(predictions),
+        "run": md5(predictions),
         "more": {},
     })  # fmt: skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ferlab.data import agreement, audit
 from ferlab.data.dataset import Dataset
 from ferlab.files import replacing, write_csv, write_json
-from ferlab.reporting import figures
+from ferlab.reporting.figures import data_figures, face_figures
 from stages import run
 
 
@@ -27,13 +27,13 @@ def main(
         duplicates = table[table["group"] >= 0].sort_values("group", kind="stable")
         write_csv(folder / "duplicates.csv", duplicates)
         write_csv(folder / "pixel_statistics.csv", audit.statistics(table))
-        figures.class_counts(
+        data_figures.class_counts(
             dataset.counts(), folder / "class_counts.png", f"Images per class: {dataset.name}"
         )
-        figures.sample_grid(dataset, folder / "sample_grid.png", settings.grid)
-        figures.mean_faces(dataset, folder / "mean_faces.png")
-        figures.pixel_statistics(table, folder / "pixel_statistics.png")
-        figures.duplicates(dataset, table, folder / "duplicates.png")
+        face_figures.sample_grid(dataset, folder / "sample_grid.png", settings.grid)
+        face_figures.mean_faces(dataset, folder / "mean_faces.png")
+        data_figures.pixel_statistics(table, folder / "pixel_statistics.png")
+        face_figures.duplicates(dataset, table, folder / "duplicates.png")
         votes = _ferplus(folder, dataset, table, majority) if (majority != "").any() else None
 
     print(
@@ -57,7 +57,7 @@ def _ferplus(folder, dataset, table, majority):
     write_csv(folder / "ferplus.csv", people.reset_index())
     write_csv(folder / "agreement.csv", agreement.by_split(table, majority, dataset.classes))
     title = f"How often do people agree with this label: {dataset.name}"
-    figures.agreement(counts, folder / "agreement.png", title)
+    data_figures.agreement(counts, folder / "agreement.png", title)
     return counts.sum()
 
 

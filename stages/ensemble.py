@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ferlab import recipes
 from ferlab.evaluation import ensembles, tables
-from ferlab.files import write_json
+from ferlab.files import md5, write_json
 from ferlab.tracking import provenance
 from stages import run
 
@@ -25,7 +25,7 @@ def main(experiment, predictions=Path("reports/predictions.csv"), about=Path("re
         "parameters": weights,
         "dataset": details[0]["dataset"],
         "digest": details[0]["digest"],
-        "run": provenance.md5(predictions),
+        "run": md5(predictions),
         "more": {"ensemble": chosen.steps},
     })  # fmt: skip
     for step in chosen.steps:

@@ -13,7 +13,8 @@ from ferlab.data import audit
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import mistakes, scoring, tables
 from ferlab.files import read_json, replacing, write_csv, write_json, write_text
-from ferlab.reporting import model_figures, report
+from ferlab.reporting import report
+from ferlab.reporting.figures import model_figures
 from ferlab.tracking import provenance
 from stages import run
 
@@ -38,7 +39,9 @@ def main(
     write_json(results / "details.json", details)
     if experiment.key:
         tables.write_packed(results / "predictions.csv.gz", table)
-        if noted := provenance.run_of(network["run"]):  # else trained elsewhere: the copy stays
+        if noted := provenance.read_run_of(
+            network["run"]
+        ):  # else trained elsewhere: the copy stays
             write_json(results / "run.json", noted)
     else:
         _report(experiment.settings, table, details, results, history, balanced, eda, counts)
@@ -78,13 +81,13 @@ def _print(details):
 
 
 def _show_in_mlflow(experiment):
-    """Best effort: whatever goes wrong there must not spoil a result that is already written."""
-    try:
-        from ferlab.tracking import runs
+    from ferlab.tracking import runs, sync
 
-        runs.project_recipe(experiment.key) if experiment.key else runs.project(Path.cwd())
-    except Exception as error:  # noqa: BLE001
-        print(f"warning: not shown in MLflow ({type(error).__name__}: {error})")
+    with sync.best_effort():
+        if experiment.key:
+            runs.project_recipe(experiment.key)
+        else:
+            runs.project(Path.cwd())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ferlab import files
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import attention, calibration, inference, mistakes, tables
 from ferlab.reporting import explain_page
-from ferlab.tracking import provenance
+from ferlab.reporting.figures import attention_figures, face_figures, model_figures
 from stages import run
 
 
@@ -40,13 +40,15 @@ def main(
         folder.mkdir()
         _attention(folder, network, parts[split], faces, dataset.classes, settings.explain)
         trust = _calibration(folder, parts, split, settings, dataset.name)
-        trust = {"model_md5": provenance.md5(model)} | trust
+        trust = {"model_md5": files.md5(model)} | trust
         files.write_json(folder / "calibration.json", trust)
         errors, issues = mistakes.errors(parts[split]), mistakes.label_issues(table)
         files.write_csv(folder / "errors.csv", errors)
         files.write_csv(folder / "label_issues.csv", issues)
         rows = issues[issues["split"] == "train"].head(settings.evaluate.mistakes)
-        explain_page.label_issues(folder / "label_issues.png", rows, faces(rows))
+        face_figures.mistakes(
+            folder / "label_issues.png", rows, faces(rows), "Labels to look at again"
+        )
         card = explain_page.card(files.read_json(details), settings, trust)
         files.write_text(folder / "model_card.md", card)
         about = {
@@ -90,12 +92,12 @@ def _attention(folder, network, rows, faces, classes, settings):
             lost = attention.occlusion(
                 lambda batch: inference.predict(network, batch), pixels, asked
             )
-        explain_page.attention(
+        attention_figures.attention(
             folder / f"{name}.png", shown, pixels, heat, lost, right=name == "right"
         )
     first = faces(next(shown for shown in examples.values() if len(shown)).head(1))[0]
     maps = attention.feature_maps(network, first, settings.layers)
-    explain_page.maps(folder / "maps.png", first, maps, settings.maps)
+    attention_figures.maps(folder / "maps.png", first, maps, settings.maps)
 
 
 def _calibration(folder, parts, split, settings, dataset):
@@ -112,7 +114,7 @@ def _calibration(folder, parts, split, settings, dataset):
             "chosen_on": chosen_on,
             "error_temperature_scaled": round(calibration.calibration_error(scaled), 6),
         }
-    explain_page.reliability(
+    model_figures.reliability(
         folder / "reliability.png",
         {name: calibration.reliability(rows) for name, rows in curves.items()},
         f"Calibration ({dataset})",
@@ -121,13 +123,10 @@ def _calibration(folder, parts, split, settings, dataset):
 
 
 def _show_in_mlflow():
-    """Best effort: the pages are on disk."""
-    from ferlab.tracking import runs
+    from ferlab.tracking import runs, sync
 
-    try:
+    with sync.best_effort():
         runs.project_explained(Path.cwd())
-    except Exception as error:  # noqa: BLE001
-        print(f"warning: not shown in MLflow ({type(error).__name__})")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import inference, tables
-from ferlab.files import UserError, write_json
-from ferlab.tracking import provenance
+from ferlab.files import UserError, md5, write_json
 from stages import run
 
 
@@ -33,7 +32,7 @@ def main(
         "parameters": network.count_params(),
         "dataset": dataset.name,
         "digest": dataset.source,
-        "run": provenance.md5(model),
+        "run": md5(model),
         "more": more,
     })  # fmt: skip
 

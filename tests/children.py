@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from ferlab import files, params
-from ferlab.tracking import dvc_files, provenance
+from ferlab.tracking import results
 from tests.builders import images, tiny, zipped
 from tests.repository import SMALL, TOP
 
@@ -92,7 +92,7 @@ def run(folder, command, prepare=None, **environment):
 
 def pin(folder):
     """Write the part of dvc.lock that says that the result in `folder` is finished, as DVC would."""
-    outs = [{"path": name, "md5": provenance.md5(folder / name)} for name in dvc_files.RESULT]
+    outs = [{"path": name, "md5": files.md5(folder / name)} for name in results.RESULT]
     used = params.raw(folder / "params.yaml")
     files.write_json(
         folder / "dvc.lock",

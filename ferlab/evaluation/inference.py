@@ -3,19 +3,18 @@
 Cost on two cores, small network: 0.5 s per 1,000 images and view.
 """
 
-import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
+from ferlab import dvc_files
 from ferlab.data.dataset import SPLITS
 from ferlab.data.prepare import prepared
 from ferlab.evaluation import tables
-from ferlab.files import UserError, root
+from ferlab.files import UserError, md5, one_line, root
 
 MAX_BYTES = 2 << 30  # of an unpacked model
 
@@ -55,9 +54,8 @@ def load(path, backend_name, classes=None):
         network = keras.models.load_model(path, compile=False, safe_mode=True)
         network.about = read_about(path)
     except Exception as error:  # damaged files raise nearly anything in Keras
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path}: not a usable Keras model ({reason}); `dvc repro` trains one"
+            f"{path}: not a usable Keras model ({one_line(error)}); `dvc repro` trains one"
         ) from None
     if classes and network.output_shape[-1] != classes:
         known = network.output_shape[-1]
@@ -85,19 +83,15 @@ def prepare(model, faces):
 
 def _check_hash(path):
     """UserError where the dvc.lock above `path` pins another md5 and it was not trained here."""
-    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    locks = (folder / "dvc.lock" for folder in path.absolute().parents)
-    lock = next((file for file in locks if file.exists()), None)
-    if not lock or (root() / f".ferlab/runs/{md5}.json").exists():
+    actual = md5(path)
+    folders = path.absolute().parents
+    top = next((folder for folder in folders if (folder / "dvc.lock").exists()), None)
+    if not top or (root() / f".ferlab/runs/{actual}.json").exists():
         return
-    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
-    pinned = {
-        out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])
-    }
-    wanted = pinned.get(path.absolute().relative_to(lock.parent).as_posix())
-    if wanted not in (None, md5):
+    pinned = dvc_files.locked(top).get(path.absolute().relative_to(top).as_posix())
+    if pinned not in (None, "", actual):
         raise UserError(
-            f"{path}: its md5 is {md5}, dvc.lock says {wanted}, and it was not trained here; "
+            f"{path}: its md5 is {actual}, dvc.lock says {pinned}, and it was not trained here; "
             "`dvc repro` makes the right one"
         )
 

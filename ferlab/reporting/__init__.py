@@ -1,1 +1,1 @@
-"""Figures, tables and pages for people. Reads results, and changes none."""
+"""Comparison, leaderboard, papers, and pages of results. Reads results, and changes none."""

@@ -1,7 +1,7 @@
-"""Two or more results side by side: what was set differently, what came out, and whether the difference is noise.
+"""Two or more results side by side: parameters, scores, and whether they differ by chance.
 
-A result is named as a recipe's key, a DVC experiment, an MLflow run (name or id), or `bench` for the working directory. All
-are compared with the first one, on the images that both predicted; six- and seven-class results on six classes.
+All are compared with the first one, on the images that both predicted; six- and seven-class results
+on six classes. A result is named as ferlab.tracking.lookup finds it.
 """
 
 import pandas as pd
@@ -9,102 +9,78 @@ import pandas as pd
 from ferlab import files, params
 from ferlab.evaluation import scoring, significance, tables
 
-FORMS = (
-    "not the same pixels: some of these results are on fer2013, the official ones, some on fer2013-jpeg, the same "
-    "faces saved as JPEG"
+TWO_FORMS = (
+    "not the same pixels: some of these results are on fer2013, the official ones, some on "
+    "fer2013-jpeg, the same faces saved as JPEG"
 )
 
 
-def compare(found):
-    """All that is shown, from two or more Results: a dict of tables, each later result against the first.
+def compare(results):
+    """What is shown of two or more Results, each later one against the first, as a dict.
 
-    Raises UserError where they have no evaluation images in common.
+    names, dataset, note, split, n (images), folded (whether disgust counts as angry), classes,
+    scores (of each, as in details.json), differing (see `differing`), significance (of each later
+    one) and disagree (see `disagreements`). Raises UserError where they share no evaluation images.
     """
-    final = next(
-        (
-            name
-            for name in ("private", "test")
-            if all(name in one.details["splits"] for one in found)
-        ),
-        None,
+    datasets = sorted({result.details["dataset"] for result in results})
+    # The same faces, saved in another way, have other ids; each still has its row of fer2013.csv.
+    two_forms = datasets == ["fer2013", "fer2013-jpeg"]
+    split = _final_split(results)
+    rows, folded = _folded(results)
+    rows = _common(
+        results, [_by_face(*pair, two_forms) for pair in zip(results, rows, strict=True)]
     )
-    judged = [_final(one) for one in found]
-    folded = len({tables.classes_of(table) for table in judged}) > 1
-    if folded:
-        judged = [tables.fold(table) for table in judged]
-    if final is None or len({tables.classes_of(table) for table in judged}) > 1:
-        raise files.UserError(
-            f"{' and '.join(one.name for one in found)}: not the same classes or splits, nothing to compare"
-        )
-    datasets = sorted({one.details["dataset"] for one in found})
-    # The same faces, differently saved, have other ids in the two forms; each still shows its row of fer2013.csv.
-    both = datasets == ["fer2013", "fer2013-jpeg"]
-    for one, table in zip(found, judged, strict=True):
-        if both and "official" not in table:
-            raise files.UserError(
-                f"{one.name}: written before faces were known by their row of fer2013.csv; evaluate it again"
-            )
-    judged = [table.set_index(table["official"].astype(str) if both else "id") for table in judged]
-    common = judged[0].index
-    for table in judged[1:]:
-        common = common[common.isin(table.index)]
-    judged = [table.loc[common] for table in judged]
-    if not len(common) or any((table["label"] != judged[0]["label"]).any() for table in judged):
-        raise files.UserError(
-            f"{' and '.join(one.name for one in found)}: judged on different images (datasets "
-            f"{', '.join(datasets)}); nothing to compare"
-        )
-    classes = tables.classes_of(judged[0])
-    scores = [scoring.scores(table["label"], table["predicted"], classes) for table in judged]
-    right = [(table["label"] == table["predicted"]).to_numpy() for table in judged]
+    classes = tables.classes_of(rows[0])
+    right = [(table["label"] == table["predicted"]).to_numpy() for table in rows]
     return {
-        "names": [one.name for one in found],
+        "names": [result.name for result in results],
         "dataset": " and ".join(datasets),
-        "note": FORMS if both else "",
-        "split": final,
-        "n": len(common),
+        "note": TWO_FORMS if two_forms else "",
+        "split": split,
+        "n": len(rows[0]),
         "folded": folded,
         "classes": classes,
-        "scores": scores,
-        "differing": differing([one.values for one in found]),
-        "noise": [significance.compare(right[0], other) for other in right[1:]],
-        "disagree": [disagreements(judged[0], table) for table in judged[1:]],
+        "scores": [scoring.scores(table["label"], table["predicted"], classes) for table in rows],
+        "differing": differing([result.values for result in results]),
+        "significance": [significance.compare(right[0], other) for other in right[1:]],
+        "disagree": [disagreements(rows[0], table) for table in rows[1:]],
     }
 
 
-def _final(one):
-    rows = tables.parts(one.predictions)
-    return rows[tables.final(rows)]
-
-
 def differing(values):
-    """[(section.key, value of each)] of the parameters that are not the same everywhere; what an older result or a recipe does
-    not name has its default."""
+    """[(section.key, value of each)] of the parameters that are not the same everywhere.
+
+    values: parameters as nested dicts. What an older result or a recipe does not name has its
+    default.
+    """
     defaults = {
         f"{section}.{key}": field.default
         for section, model in params.SECTIONS.items()
         for key, field in model.model_fields.items()
         if not field.is_required()
     }
-    flat = [
-        {name: value for name, value in defaults.items() if name.split(".")[0] in one}
-        | {
+    flat = []
+    for sections in values:
+        own = {
             f"{section}.{key}": value
-            for section, inner in one.items()
+            for section, inner in sections.items()
             for key, value in inner.items()
         }
-        for one in values
-    ]
-    every = dict.fromkeys(key for one in flat for key in one)
-    rows = [(key, [one.get(key, "–") for one in flat]) for key in every]
+        known = {key: value for key, value in defaults.items() if key.split(".")[0] in sections}
+        flat.append(known | own)
+    keys = dict.fromkeys(key for each in flat for key in each)
+    rows = [(key, [each.get(key, "–") for each in flat]) for key in keys]
     return [(key, row) for key, row in rows if any(value != row[0] for value in row)]
 
 
 def disagreements(first, second):
-    """Rows (index: id) on which two tables say different things: label, first, second; the surest disagreement first."""
+    """The rows that two tables predict differently, the surest disagreement first.
+
+    Columns label, first, second (predictions) and sure, indexed by id.
+    """
     rows = first.index[first["predicted"].to_numpy() != second["predicted"].to_numpy()]
-    chances = [f"p_{name}" for name in tables.classes_of(first)]
-    sure = first.loc[rows, chances].max(axis=1) + second.loc[rows, chances].max(axis=1)
+    columns = [f"p_{name}" for name in tables.classes_of(first)]
+    sure = first.loc[rows, columns].max(axis=1) + second.loc[rows, columns].max(axis=1)
     table = pd.DataFrame(
         {
             "label": first.loc[rows, "label"],
@@ -114,3 +90,57 @@ def disagreements(first, second):
         }
     )
     return table.sort_values("sure", ascending=False, kind="stable")
+
+
+def _final_split(results):
+    """private or test, whichever all results have."""
+    for split in ("private", "test"):
+        if all(split in result.details["splits"] for result in results):
+            return split
+    raise _nothing_in_common(results)
+
+
+def _folded(results):
+    """([rows of the final split], whether disgust had to be counted as angry)."""
+    rows = []
+    for result in results:
+        parts = tables.parts(result.predictions)
+        rows.append(parts[tables.final(parts)])
+    folded = len({tables.classes_of(table) for table in rows}) > 1
+    if folded:
+        rows = [tables.fold(table) for table in rows]
+    if len({tables.classes_of(table) for table in rows}) > 1:
+        raise _nothing_in_common(results)
+    return rows, folded
+
+
+def _nothing_in_common(results):
+    names = " and ".join(result.name for result in results)
+    return files.UserError(f"{names}: not the same classes or splits, nothing to compare")
+
+
+def _by_face(result, table, two_forms):
+    """The table indexed by id, or by the row of fer2013.csv where the forms differ."""
+    if not two_forms:
+        return table.set_index("id")
+    if "official" not in table:
+        raise files.UserError(
+            f"{result.name}: written before faces were known by their row of fer2013.csv; "
+            "evaluate it again"
+        )
+    return table.set_index(table["official"].astype(str))
+
+
+def _common(results, rows):
+    """The rows of the images that all results have, in one order."""
+    common = rows[0].index
+    for table in rows[1:]:
+        common = common[common.isin(table.index)]
+    rows = [table.loc[common] for table in rows]
+    if not len(common) or any((table["label"] != rows[0]["label"]).any() for table in rows):
+        names = " and ".join(result.name for result in results)
+        datasets = ", ".join(sorted({result.details["dataset"] for result in results}))
+        raise files.UserError(
+            f"{names}: evaluated on different images (datasets {datasets}); nothing to compare"
+        )
+    return rows

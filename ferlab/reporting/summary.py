@@ -1,111 +1,96 @@
-"""What `make repro` says at the end: the result, whether it is the pinned one, where to look, and what to try next."""
+"""What `make repro` prints at the end: the result, whether it is the pinned one, what is next."""
 
-import subprocess
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from ferlab import files, params
+from ferlab import dvc_files, files, params
 from ferlab.progress import duration
+from ferlab.tracking.provenance import read_run
 
-# Images that an epoch costs, in units of one training image: scoring one public image takes about a third of that.
+# images that an epoch costs, in units of a training image: scoring a public image takes a third
 EPOCH = {"sample": 2873 + 3589 / 3, "fer2013": 28709 + 3589 / 3, "fer2013-jpeg": 28709 + 3589 / 3}
+LOOK = "look:    open reports/report.html; `make ui` (MLflow); `make show` (DVC experiments)"
 
 
 def text(folder=None):
-    """The summary of the finished result in `folder` (default: the working directory) as plain lines."""
+    """The summary of the finished result in `folder` (default: the working directory), as lines.
+
+    Raises UserError where there is no result.
+    """
     folder = Path(folder or ".")
     try:
         details = files.read_json(folder / "reports/details.json")
         metrics = files.read_json(folder / "reports/metrics.json")
     except FileNotFoundError as error:
         raise files.UserError(f"{error.filename}: not found; `make repro` makes it") from None
-    from ferlab.tracking.provenance import read_run
-
-    settings, about = params.load(folder / "params.yaml"), read_run(folder / "models/model.keras")
-    named = details["dataset"] + (
-        " (drawn faces, not FER2013)" if details["dataset"] == "sample" else ""
-    )
+    settings, run = params.load(folder / "params.yaml"), read_run(folder / "models/model.keras")
+    drawn = " (drawn faces, not FER2013)" if details["dataset"] == "sample" else ""
     lines = [
         "",
-        f"{settings.train.model} network, balancing: {settings.balance.strategy}, on {named}",
+        f"{settings.train.model} network, balancing: {settings.balance.strategy}, "
+        f"on {details['dataset']}{drawn}",
         "",
-        f"  {'split':<18}{'images':>8}{'accuracy':>11}   95 % interval",
+        *_scores(details),
     ]
-    rows = {split.replace("_", " "): scores for split, scores in details["splits"].items()}
-    told = "private" if "private" in rows else "test"
-    rows[f"{told}, 6 classes"] = details["six_class"][told]
-    agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
-    rows |= {"FER+ majority": agreed} if agreed["n"] else {}
-    for split, scores in rows.items():
-        lines.append(
-            f"  {split:<18}{scores['n']:>8,}{100 * scores['accuracy']:>9.2f} %   "
-            f"{100 * scores['accuracy_low']:.2f} to {100 * scores['accuracy_high']:.2f} %"
-        )
     if "disgust_recall" in metrics:
         lines.append(f"  disgust recall {100 * metrics['disgust_recall']:.1f} %")
-    if about:
-        machine = about["machine"]
-        lines.append(
-            f"  trained in {duration(about['train_seconds'])} on {machine['cores']} cores, {machine['cpu']}"
-        )
-    lines += [
-        "",
-        pinned(folder),
-        "",
-        "look:    open reports/report.html; `make ui` (MLflow); `make show` (DVC experiments)",
-    ]
-    return "\n".join([*lines, *_next(details, settings, about)])
+    if run:
+        time, machine = duration(run["train_seconds"]), run["machine"]
+        lines.append(f"  trained in {time} on {machine['cores']} cores, {machine['cpu']}")
+    return "\n".join([*lines, "", pinned(folder), "", LOOK, *_next(details, settings, run)])
+
+
+def _scores(details):
+    """The table of accuracies."""
+    rows = {split.replace("_", " "): scores for split, scores in details["splits"].items()}
+    final = "private" if "private" in rows else "test"
+    rows[f"{final}, 6 classes"] = details["six_class"][final]
+    agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
+    rows |= {"FER+ majority": agreed} if agreed["n"] else {}
+    lines = [f"  {'split':<18}{'images':>8}{'accuracy':>11}   95 % interval"]
+    for split, scores in rows.items():
+        low, high = 100 * scores["accuracy_low"], 100 * scores["accuracy_high"]
+        accuracy = f"{100 * scores['accuracy']:>9.2f} %   {low:.2f} to {high:.2f} %"
+        lines.append(f"  {split:<18}{scores['n']:>8,}{accuracy}")
+    return lines
 
 
 def pinned(folder=Path(".")):
-    """ "same bits as pinned", or what differs between the working dvc.lock and the committed one."""
-    yaml = YAML(typ="safe")
-    shown = subprocess.run(
-        ["git", "show", "HEAD:./dvc.lock"], cwd=folder, capture_output=True, text=True
-    )
-    if shown.returncode:
+    """ "same bits as pinned", or how the working dvc.lock differs from the committed one."""
+    try:
+        committed = dvc_files.stages(dvc_files.show(folder, "HEAD", "./dvc.lock"))
+    except files.UserError:
         return "nothing pinned yet: commit dvc.lock to pin this result"
-    then, now = (
-        yaml.load(shown.stdout)["stages"],
-        yaml.load((folder / "dvc.lock").read_text())["stages"],
-    )
-    settings = [
-        f"{name}.{key} ({old.get(key)} -> {new.get(key)})"
-        for name, old, new in _sections(then, now)
+    working = dvc_files.stages((folder / "dvc.lock").read_text(encoding="utf-8"))
+    changes = [
+        f"{section}.{key} ({old.get(key)} -> {new.get(key)})"
+        for section, old, new in _sections(committed, working)
         for key in {**old, **new}
         if old.get(key) != new.get(key)
     ]
-    outs = [
-        out["path"]
-        for name, stage in now.items()
-        for out in stage.get("outs", [])
-        if out not in then.get(name, {}).get("outs", [])
-    ]
-    if settings:
-        return "differs from pinned by " + ", ".join(settings)
-    return (
-        "differs from pinned by the bits of " + ", ".join(outs) if outs else "same bits as pinned"
-    )
+    if changes:
+        return "differs from pinned by " + ", ".join(changes)
+    old, new = dvc_files.outputs(committed), dvc_files.outputs(working)
+    paths = [path for path, md5 in new.items() if old.get(path) != md5]
+    if paths:
+        return "differs from pinned by the bits of " + ", ".join(paths)
+    return "same bits as pinned"
 
 
-def _sections(then, now):
-    """(section, pinned values, current values), each section once, from the stage that bears its name."""
-    for name in params.SECTIONS:
-        yield (
-            name,
-            *(
-                stages.get(name, {}).get("params", {}).get("params.yaml", {}).get(name, {})
-                for stages in (then, now)
-            ),
-        )
+def _sections(committed, working):
+    """(section, committed values, working values) of the sections that stages declare whole."""
+    old, new = dvc_files.parameters(committed), dvc_files.parameters(working)
+    for section in params.SECTIONS:
+        yield section, old.get(section, {}), new.get(section, {})
 
 
-def _next(details, settings, about):
-    images, here = EPOCH.get(details["dataset"]), ""
-    if about.get("epochs") and images:
-        per_image = about["train_seconds"] / len(about["epochs"]) / images
-        here = f"   (its training alone: about {duration(per_image * EPOCH['fer2013'] * settings.train.epochs)} on this machine)"
+def _next(details, settings, run):
+    """What to try next, and on a known dataset how long that takes on this machine."""
+    images, cost = EPOCH.get(details["dataset"]), ""
+    if run.get("epochs") and images:
+        per_image = run["train_seconds"] / len(run["epochs"]) / images
+        seconds = per_image * EPOCH["fer2013"] * settings.train.epochs
+        cost = f"   (its training alone: about {duration(seconds)} on this machine)"
     if details["dataset"] == "sample":
-        return [f"next:    make repro DATA=fer2013{here}"]
-    return [f"next:    source .venv/bin/activate && dvc exp run -S balance.strategy=merge{here}"]
+        return [f"next:    make repro DATA=fer2013{cost}"]
+    activate = "source .venv/bin/activate"
+    return [f"next:    {activate} && dvc exp run -S balance.strategy=merge{cost}"]

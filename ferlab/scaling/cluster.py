@@ -14,7 +14,7 @@ import numpy as np
 
 from ferlab import files
 from ferlab.scaling import connection, node, storage
-from ferlab.scaling.storage import Checkpoint, first_line
+from ferlab.scaling.storage import Checkpoint
 
 MAX_RETRIES = 20  # of a training whose process or node died; an error of its own is never retried
 
@@ -189,4 +189,4 @@ def _threads():
 def _user_error(error):
     if isinstance(error, files.UserError):
         return error
-    return files.UserError(f"the cluster: {first_line(error)}")
+    return files.UserError(f"the cluster: {files.one_line(error)}")

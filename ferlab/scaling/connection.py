@@ -9,8 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from ferlab.files import UserError
-from ferlab.scaling.storage import first_line
+from ferlab.files import UserError, one_line
 
 SERVER_TIMEOUT = 8  # seconds that the head node may take to answer
 JOIN_TIMEOUT = 4  # seconds that a node may join late
@@ -56,9 +55,9 @@ def connect(address, threads):
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "local":
-            raise UserError(f"Ray cannot be started here ({first_line(error)})") from None
+            raise UserError(f"Ray cannot be started here ({one_line(error)})") from None
         raise UserError(
-            f"--address {address}: this machine is no node of that cluster ({first_line(error)}); "
+            f"--address {address}: this machine is no node of that cluster ({one_line(error)}); "
             f"run here: ray start --address={address}"
         ) from None
     return ray
@@ -130,5 +129,5 @@ def _check_port(address):
         socket.create_connection((host, int(port)), timeout=SERVER_TIMEOUT / 2).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"--address {address}: nobody answers ({first_line(error)}); start it: ray start --head"
+            f"--address {address}: nobody answers ({one_line(error)}); start it: ray start --head"
         ) from None

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from ferlab.files import UserError
+from ferlab.files import UserError, one_line
 
 STORAGE_TIMEOUT = 8  # seconds that a storage may take to answer; its library would try for minutes
 
@@ -60,7 +60,7 @@ def check(storage):
                 checkpoint.remove()
             outcome.append(None)
         except Exception as error:  # each library raises its own kinds
-            outcome.append(first_line(error))
+            outcome.append(one_line(error))
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
@@ -71,8 +71,3 @@ def check(storage):
     raise UserError(
         f"--storage {storage}: {reason}; name a storage in which checkpoints can be written"
     )
-
-
-def first_line(error):
-    """The first line of an error's text, or its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

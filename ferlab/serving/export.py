@@ -5,7 +5,6 @@ The first two are compared with Keras before they are put in their place. Findin
 and the mean over a face and its mirror image, are left to their callers; the folder does both.
 """
 
-import hashlib
 import importlib.util
 import os
 import statistics
@@ -52,7 +51,7 @@ def export(model="", format="onnx", out=None):
         about = {
             "classes": list(predictor.classes),
             "model": Path(model).name or "the released model",
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),  # of the .keras file
+            "sha256": files.sha256(path),  # of the .keras file
         }
         if format == "mlflow":
             write_mlflow(path, about, part)

@@ -3,11 +3,10 @@ experiment's, an MLflow run's.
 """
 
 import contextlib
-import hashlib
 import tempfile
 from pathlib import Path
 
-from ferlab import files, params, recipes
+from ferlab import dvc_files, files, params, recipes
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import tables
 
@@ -38,7 +37,7 @@ def find_model(name):
 
 def _released():
     about, path = files.read_json(RELEASED / "model.json"), RELEASED / "model.keras"
-    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
+    if not path.exists() or files.sha256(path) != about["sha256"]:
         raise files.UserError(
             f"{path}: not the released model (its sha256 differs); git checkout {path.parent.name}"
         )
@@ -62,34 +61,20 @@ def class_names(path, count):
 
 
 def fetch(name, path):
-    """Copy the model of a recipe, a DVC experiment or an MLflow run to `path`; UserError where it
-    is nowhere.
-    """
-    from ferlab.tracking import dvc_files, runs
+    """Copy the model of a recipe, experiment or MLflow run to `path`; UserError without one."""
+    from ferlab.tracking import artifacts, lookup
 
-    revisions = {experiment: revision for experiment, revision, _ in dvc_files.experiments()}
-    if name in revisions:
-        fix = f"dvc exp apply {name} && dvc repro"
-        _from_dvc(name, files.root(), revisions[name], "models/model.keras", path, fix)
+    commits = {experiment: commit for experiment, commit, _ in dvc_files.experiments()}
+    if name in commits:
+        dvc_files.fetch(name, {str(WORKSPACE_MODEL): path}, revision=commits[name])
     elif name in recipes.with_result():
         if "train" not in recipes.raw_recipe(recipes.recipe_of(name)[0]):
             raise files.UserError(f"{name}: this recipe trains no network; name another")
-        folder = files.root() / recipes.RECIPES
-        fix = f"dvc --cd {recipes.RECIPES} repro predict@{name}"
-        _from_dvc(name, folder, None, f"runs/{name}/model.keras", path, fix)
-    elif not runs.fetch_model(name, path):
-        known = ", ".join(["workspace", *recipes.with_result(), *revisions])
+        folder, fix = recipes.RECIPES, f"dvc --cd {recipes.RECIPES} repro predict@{name}"
+        source = f"runs/{name}/model.keras"
+        dvc_files.fetch(name, {source: path}, files.root() / folder, fix=fix)
+    elif not artifacts.fetch_model(name, path):
         raise files.UserError(
-            f"{name}: no model file, recipe, DVC experiment or MLflow run; known: {known}"
+            f"{name}: no model file, recipe, DVC experiment or MLflow run; "
+            f"known: {', '.join(lookup.names())}"
         )
-
-
-def _from_dvc(name, repository, revision, source, path, fix):
-    """Copy an output of a DVC repository at a Git revision (None: the working tree) to `path`."""
-    from dvc.api import DVCFileSystem
-
-    try:
-        DVCFileSystem(str(repository), rev=revision).get(source, str(path))
-    except Exception as error:  # DVC raises many kinds
-        reason = " ".join(str(error).split())[:100]
-        raise files.UserError(f"{name}: {source} is not in DVC's cache ({reason}); {fix}") from None

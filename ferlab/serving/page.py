@@ -4,7 +4,6 @@ the webcam's picture.
 Pictures are answered and forgotten: none is written anywhere.
 """
 
-import base64
 import functools
 import logging
 import os
@@ -115,8 +114,7 @@ class Analyzer:
             for (x, y, side), row in zip(squares.tolist(), probabilities.tolist(), strict=True)
         ]
         for answer, face, its_heat in zip(faces, cut, heat, strict=False):
-            png = base64.b64encode(pages.png(face_detection.reddened(face, its_heat)))
-            answer["cam"] = "data:image/png;base64," + png.decode("ascii")
+            answer["cam"] = pages.inline(pages.png(face_detection.reddened(face, its_heat)))
         return faces
 
     def _load(self, name):

@@ -2,14 +2,11 @@
 fresh clone can predict at once.
 """
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from ferlab import files, recipes
+from ferlab import dvc_files, files, recipes
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import calibration, tables
 from ferlab.reporting import explain_page
@@ -33,23 +30,17 @@ def release(key):
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         model_lookup.fetch(key, path)
-        content = path.read_bytes()
-        _check(key, content)
+        _check(key, path)
         with files.replacing(model_lookup.RELEASED) as folder:
             folder.mkdir()
             shutil.copy(path, folder / "model.keras")
-            files.write_json(folder / "model.json", _about(key, content, metrics, details))
+            files.write_json(folder / "model.json", _about(key, path, metrics, details))
             files.write_text(folder / "README.md", card(key, details, settings))
 
 
 def pinned(key):
     """The md5 that recipes/dvc.lock gives the model of a key."""
-    stages = YAML(typ="safe").load((recipes.RECIPES / "dvc.lock").read_text(encoding="utf-8"))[
-        "stages"
-    ]
-    return next(
-        out["md5"] for out in stages[f"train@{key}"]["outs"] if out["path"].endswith("model.keras")
-    )
+    return dvc_files.locked(recipes.RECIPES)[f"runs/{key}/model.keras"]
 
 
 def card(key, details, settings):
@@ -74,30 +65,30 @@ def card(key, details, settings):
     return head + explain_page.card(details, settings, reliability)
 
 
-def _check(key, content):
-    """Raise UserError where the model's bytes are not the pinned ones, or too many."""
-    md5, expected = hashlib.md5(content, usedforsecurity=False).hexdigest(), pinned(key)
+def _check(key, path):
+    """Raise UserError where the model file is not the pinned one, or too large."""
+    md5, expected, size = files.md5(path), pinned(key), path.stat().st_size
     if md5 != expected:
         raise files.UserError(
             f"{key}: its model has the md5 {md5}, {recipes.RECIPES}/dvc.lock says {expected}; "
             f"dvc --cd {recipes.RECIPES} checkout train@{key}"
         )
-    if len(content) > MAX_BYTES:
+    if size > MAX_BYTES:
         raise files.UserError(
-            f"{key}: its model has {len(content):,} bytes; a released one has at most {MAX_BYTES:,}"
+            f"{key}: its model has {size:,} bytes; a released one has at most {MAX_BYTES:,}"
         )
 
 
-def _about(key, content, metrics, details):
+def _about(key, path, metrics, details):
     """The content of model.json."""
     accuracies = {
         name: value for name, value in metrics.items() if name.startswith("private_accuracy")
     }
     return {
         "recipe": key,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
-        "bytes": len(content),
+        "sha256": files.sha256(path),
+        "md5": files.md5(path),
+        "bytes": path.stat().st_size,
         "dataset": details["dataset"],
         **accuracies,
     }

@@ -7,7 +7,6 @@ MLflow loads the model by running this file; nothing is pickled.
 import base64
 import binascii
 import copy
-import hashlib
 import json
 from pathlib import Path
 
@@ -61,7 +60,7 @@ class Served(PythonModel):
     def load_context(self, context):
         """Load the .keras file; UserError where it is not the one that was exported."""
         path, about = Path(context.artifacts["model"]), context.model_config
-        if hashlib.sha256(path.read_bytes()).hexdigest() != about["sha256"]:
+        if files.sha256(path) != about["sha256"]:
             raise files.UserError(
                 f"{path}: not the model that was exported (its sha256 differs); export it again"
             )

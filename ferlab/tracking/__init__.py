@@ -1,1 +1,1 @@
-"""Runs in MLflow, provenance, and what DVC keeps. Projects files; decides no number."""
+"""MLflow runs, provenance, and results by name. Reads finished files, and decides no number."""

@@ -6,15 +6,16 @@ import queue
 import threading
 
 from ferlab import files
-from ferlab.tracking import provenance, runs, store
+from ferlab.tracking import provenance, search, store, writing
 
 
 class EpochLogger:
-    """Reports a training's epochs to MLflow from a thread of its own.
+    """Logs a training's epochs to MLflow from a thread of its own, so that nothing waits for it.
 
-    training: the hash of all that decides the weights. The run bears it as a tag from its first moment, so whoever trains the
-    same again, resumed or from the start, goes on with the run of the one that was killed.
-    note: a file that holds the last epoch while the training is unfinished.
+    settings: the parameters as nested dicts. dataset: its name. training: the hash of all that
+    decides the weights; the run bears it as a tag from its first moment, so the same training, once
+    killed, goes on with its run. note: a file that holds the last epoch while the training is
+    unfinished. name: of a recipe's key, else that of the DVC experiment.
     The thread starts with the first epoch: what MLflow does cannot touch the making of the network.
     """
 
@@ -24,6 +25,7 @@ class EpochLogger:
         self.queue, self.thread = queue.Queue(), None
 
     def epoch(self, row):
+        """Log one epoch. row: a dict of a row of history.csv."""
         files.write_json(self.note, {"epoch": row["epoch"]})
         self.queue.put(row)
         if not self.thread:
@@ -31,48 +33,51 @@ class EpochLogger:
             self.thread.start()
 
     def close(self, status=None, wait=8):
-        """Wait some seconds for what is not yet reported; a killed or failed training also ends its run."""
+        """Wait some seconds for what is not logged yet.
+
+        status: KILLED or FAILED, which ends the run of such a training; else evaluation ends it.
+        """
         self.queue.put(status)
         self.wait(wait)
 
     def wait(self, seconds):
+        """Wait for the thread to end, at most so many seconds."""
         if self.thread:
             self.thread.join(timeout=max(seconds, 0))
 
     def record(self, dataset, parameters, seconds):
-        """The content of run.json: what cannot be equal between two runs. seconds: of each epoch."""
-        return {
-            "dataset": dataset,
-            "parameters": parameters,
-            "train_seconds": round(sum(seconds), 2),
-            "epochs": seconds,
-            "training": self.training,
-            "machine": provenance.machine(),
-            "commit": provenance.commit(),
-        }
+        """The content of run.json. parameters: number of weights. seconds: of each epoch."""
+        return provenance.run_of(dataset, parameters, sum(seconds), seconds, self.training)
 
     def _work(self):
-        with contextlib.suppress(
-            Exception
-        ):  # best effort: evaluate and sync complete the run from files
-            with store.store() as client:
-                store.mark_dead_runs(client)
-                if runs.is_complete(client, self.training, self.settings, self.name):
-                    return  # forced to run again: the result, equal to the last bit, has its run
-                run_id = runs.unfinished(client, self.training, self.settings, self.name)
-                if not run_id:
-                    tags = {"ferlab.training": self.training, **store.process()}
-                    run_id = runs.create(client, self.dataset, self.settings, self.name, tags)
-                client.update_run(run_id, status="RUNNING")
-                for key, value in store.process().items():
-                    client.set_tag(run_id, key, value)
-                there = runs.steps(
-                    client, run_id
-                )  # the same training from the same start: equal to what comes now
+        # best effort: evaluation and `ferlab sync` complete the run from files
+        with contextlib.suppress(Exception):
+            run_id, logged = self._run()
+            if not run_id:
+                return
             while isinstance(row := self.queue.get(), dict):
-                if row["epoch"] not in there:
+                if row["epoch"] not in logged:
                     with store.store() as client:
-                        runs.log_epoch(client, run_id, row)
+                        writing.log_epoch(client, run_id, row)
             if row:
                 with store.store() as client:
                     client.set_terminated(run_id, row)
+
+    def _run(self):
+        """(id, epochs it has) of the run to log into, continued or new.
+
+        (None, ()) where the result, equal to the last bit, has its run: it was forced to run again.
+        """
+        with store.store() as client:
+            store.mark_dead_runs(client)
+            if search.is_complete(client, self.training, self.settings, self.name):
+                return None, ()
+            process = store.process()
+            run_id = search.unfinished(client, self.training, self.settings, self.name)
+            if not run_id:
+                tags = {"ferlab.training": self.training, **process}
+                run_id = writing.create(client, self.dataset, self.settings, self.name, tags)
+            client.update_run(run_id, status="RUNNING")
+            for name, value in process.items():
+                client.set_tag(run_id, name, value)
+            return run_id, search.epochs(client, run_id)

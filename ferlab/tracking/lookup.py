@@ -6,13 +6,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from ferlab import files, params, recipes
+from ferlab import dvc_files, files, params, recipes
 from ferlab.evaluation import tables
+from ferlab.tracking import provenance, search, store
+
+WORKSPACE = "workspace"  # the name of the working directory's result
+PREDICTIONS, DETAILS = "reports/predictions.csv", "reports/details.json"
+HISTORY, MODEL = "models/history.csv", "models/model.keras"
 
 
 @dataclass(frozen=True)
 class Result:
-    """values: parameters as nested dicts. predictions: of the evaluation splits. history may be None, seconds of epochs empty."""
+    """A finished result.
+
+    values: the parameters as nested dicts. details: the content of details.json. predictions: the
+    table of the evaluation splits. history: of the epochs, None where nothing was trained. seconds:
+    of each epoch, empty where they are not known.
+    """
 
     name: str
     values: dict
@@ -23,98 +33,81 @@ class Result:
 
 
 def find(name):
-    """The Result of that name; UserError, with what is known, where there is none."""
-    if name == "workspace":
+    """The Result of that name. Raises UserError, with the known names, where there is none."""
+    if name == WORKSPACE:
         return workspace()
     if name in recipes.with_result():
-        _, details, history, run = recipes.read_result(name)
-        return Result(
-            name,
-            recipes.raw_recipe(*recipes.recipe_of(name)),
-            details,
-            tables.of_recipe(name),
-            history,
-            run.get("epochs", []),
-        )
-    from ferlab.tracking import dvc_files
-
-    known = {experiment: revision for experiment, revision, _ in dvc_files.experiments()}
-    if name in known:
-        return experiment(name, known[name])
-    found = tracked(name)
-    if found:
-        return found
-    listed = ["workspace", *recipes.with_result(), *known]
+        return _recipe(name)
+    commits = {experiment: commit for experiment, commit, _ in dvc_files.experiments()}
+    if name in commits:
+        return _experiment(name, commits[name])
+    result = _tracked(name)
+    if result:
+        return result
     raise files.UserError(
-        f"{name}: no recipe with a result, no DVC experiment and no MLflow run; known: {', '.join(listed)}"
+        f"{name}: no recipe with a result, no DVC experiment and no MLflow run; "
+        f"known: {', '.join(names())}"
     )
 
 
-def workspace(folder=Path("."), name="workspace"):
-    """The result in a folder laid out as the bench."""
-    from ferlab.tracking import provenance
+def names():
+    """Names of results that need no MLflow: the workspace, recipes' keys, DVC experiments."""
+    experiments = [name for name, _, _ in dvc_files.experiments()]
+    return [WORKSPACE, *recipes.with_result(), *experiments]
 
+
+def workspace(folder=Path("."), name=WORKSPACE):
+    """The result in a folder laid out as the workspace. Raises UserError where there is none."""
     try:
-        table = tables.read(folder / "reports/predictions.csv")
-        details = files.read_json(folder / "reports/details.json")
+        table = tables.read(folder / PREDICTIONS)
+        details = files.read_json(folder / DETAILS)
     except FileNotFoundError as error:
         raise files.UserError(f"{name}: {error.filename} not found; `dvc repro` makes it") from None
-    model = folder / "models/model.keras"
-    noted = provenance.read_run(model) if model.exists() else {}
+    model = folder / MODEL
+    run = provenance.read_run(model) if model.exists() else {}
     return Result(
         name,
         params.raw(folder / "params.yaml"),
         details,
         table[table["split"] != "train"],
-        pd.read_csv(folder / "models/history.csv"),
-        noted.get("epochs", []),
+        pd.read_csv(folder / HISTORY),
+        run.get("epochs", []),
     )
 
 
-def experiment(name, revision):
-    """The result of a DVC experiment, brought from Git and DVC's cache."""
-    from dvc.api import DVCFileSystem
+def _recipe(key):
+    """The committed result of a recipe's key."""
+    _, details, history, run = recipes.read_result(key)
+    values, seconds = recipes.raw_recipe(*recipes.recipe_of(key)), run.get("epochs", [])
+    return Result(key, values, details, tables.of_recipe(key), history, seconds)
 
+
+def _experiment(name, commit):
+    """The result of a DVC experiment, from Git and DVC's cache."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder, system = Path(temporary), DVCFileSystem(str(files.root()), rev=revision)
-        for file in (
-            "params.yaml",
-            "reports/predictions.csv",
-            "reports/details.json",
-            "models/history.csv",
-            "models/model.keras",
-        ):
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                system.get(file, str(folder / file))
-            except Exception as error:  # DVC raises many kinds
-                reason = " ".join(str(error).split())[:100]
-                fix = f"dvc exp apply {name} && dvc repro"
-                raise files.UserError(
-                    f"{name}: {file} is not in DVC's cache ({reason}); {fix}"
-                ) from None
+        folder = Path(temporary)
+        wanted = ("params.yaml", PREDICTIONS, DETAILS, HISTORY, MODEL)
+        dvc_files.fetch(name, {file: folder / file for file in wanted}, revision=commit)
         return workspace(folder, name)
 
 
-def tracked(name):
-    """The result of an MLflow run, by its name or id, from its artifacts; None where there is no such run."""
-    from ferlab.tracking import runs, store
-
+def _tracked(name):
+    """The result of an MLflow run, by its name or id, from its artifacts; None without a run."""
     with store.store() as client, tempfile.TemporaryDirectory() as temporary:
-        found = runs.named(client, name)
-        if not found:
+        runs = search.named(client, name)
+        if not runs:
             return None
-        folder, run_id = Path(temporary), found[0].info.run_id
-        try:
-            for file in ("params.yaml", "details.json", "predictions.csv.gz", "history.csv"):
-                client.download_artifacts(run_id, file, str(folder))
-        except Exception as error:  # MLflow's stores raise many kinds
-            reason = " ".join(str(error).split())[:100]
-            raise files.UserError(
-                f"{name}: the MLflow run lacks {file} ({reason}); python -m ferlab sync"
-            ) from None
+        folder, info = Path(temporary), runs[0].info
+        for file in ("params.yaml", "details.json", "predictions.csv.gz", "history.csv"):
+            try:
+                client.download_artifacts(info.run_id, file, str(folder))
+            except Exception as error:  # MLflow's stores raise many kinds
+                reason = files.one_line(error)
+                raise files.UserError(
+                    f"{name}: the MLflow run lacks {file} ({reason}); python -m ferlab sync"
+                ) from None
         return Result(
-            found[0].info.run_name or name,
+            info.run_name or name,
             params.raw(folder / "params.yaml"),
             files.read_json(folder / "details.json"),
             tables.read(folder / "predictions.csv.gz"),

@@ -1,86 +1,102 @@
-"""Where a result comes from: machine, versions, commit, seconds; kept in run.json, beside no DVC output."""
+"""Where a result comes from: machine, versions, commit, seconds.
+
+They cannot be equal between two runs, so they stand in a run.json, which is no DVC output.
+"""
 
 import contextlib
-import hashlib
 import os
 import platform
 import subprocess
 from pathlib import Path
 
 from ferlab import files
+from ferlab.files import md5
 
 RUNS = Path(".ferlab/runs")  # run.json of each model, by the model file's md5
 
 
-def write_run(model, record):
-    files.write_json(files.root() / RUNS / f"{md5(model)}.json", record)
+def write_run(model, run):
+    """Keep a run.json for the model file (or predictions) at `model`."""
+    files.write_json(_path(md5(model)), run)
 
 
 def read_run(model):
-    """run.json of a model file, or {} where it was trained elsewhere."""
-    return run_of(md5(model))
+    """The run.json of a model file, or {} where it was trained elsewhere."""
+    return read_run_of(md5(model))
 
 
-def run_of(md5):
+def read_run_of(md5):
     """The same, of the file's md5."""
-    path = files.root() / RUNS / f"{md5}.json"
+    path = _path(md5)
     return files.read_json(path) if path.exists() else {}
 
 
-def record(predictions, dataset, parameters, seconds):
-    """Note the run that made predictions without training: a baseline or an ensemble."""
-    write_run(predictions, {
+def _path(md5):
+    return files.root() / RUNS / f"{md5}.json"
+
+
+def run_of(dataset, parameters, train_seconds, epochs=(), training=None):
+    """The content of a run.json, made on this machine.
+
+    dataset: its name. parameters: the number of weights. epochs: the seconds of each epoch.
+    training: the hash of all that decides the weights, None for what trains no network.
+    """
+    return {
         "dataset": dataset,
         "parameters": parameters,
-        "train_seconds": round(seconds, 2),
-        "epochs": [],
-        "training": None,
+        "train_seconds": round(train_seconds, 2),
+        "epochs": list(epochs),
+        "training": training,
         "machine": machine(),
         "commit": commit(),
-    })  # fmt: skip
+    }
+
+
+def record(path, dataset, parameters, seconds):
+    """Keep the run.json of predictions that no trained network made: a baseline or an ensemble."""
+    write_run(path, run_of(dataset, parameters, seconds))
 
 
 def machine():
-    """Processor, cores, memory and versions, as text: what decides speed and what bits depend on."""
-    import importlib.metadata
-
+    """Processor, cores, memory and versions: what decides speed and what bits depend on."""
     import psutil
 
-    def versions(name):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
-
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(
-            (line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu
-        )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cpu": cpu,
+        "cpu": _cpu(),
         "cores": cores,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        **{
-            name: versions(name)
-            for name in ("keras", "tensorflow", "jax", "torch", "numpy")
-            if versions(name)
-        },
+        **_versions("keras", "tensorflow", "jax", "torch", "numpy"),
     }
+
+
+def _cpu():
+    """The processor's name, as far as the system says it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions(*names):
+    """{name: version} of those packages that are installed."""
+    import importlib.metadata
+
+    versions = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def commit():
     """The commit that a result belongs to; of an experiment the one it started from."""
     if os.environ.get("DVC_EXP_BASELINE_REV"):
         return os.environ["DVC_EXP_BASELINE_REV"]
-    found = subprocess.run(
+    head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=files.root(), capture_output=True, text=True
     )
-    return found.stdout.strip()
-
-
-def md5(path):
-    """As DVC writes it into dvc.lock."""
-    return hashlib.md5(Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+    return head.stdout.strip()

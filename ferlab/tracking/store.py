@@ -13,7 +13,10 @@ from ferlab import files
 
 @contextlib.contextmanager
 def store():
-    """A client of the tracking store. With a local store, one process at a time: SQLite and its first set-up need that."""
+    """Yield an MlflowClient of the tracking store: MLFLOW_TRACKING_URI, else mlflow.db.
+
+    A local store is opened by one process at a time: SQLite and its first set-up need that.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the default retries for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
@@ -24,7 +27,8 @@ def store():
 
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if address and address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
-        address = f"sqlite:///{files.root() / address.removeprefix('sqlite:///')}"  # not in a temporary workspace
+        # beside the main repository's files, not in a temporary workspace
+        address = f"sqlite:///{files.root() / address.removeprefix('sqlite:///')}"
     if address and not address.startswith("sqlite"):
         mlflow.set_tracking_uri(address)
         yield mlflow.MlflowClient()
@@ -36,7 +40,7 @@ def store():
         address = address or f"sqlite:///{files.root() / 'mlflow.db'}"
         database = Path(address.removeprefix("sqlite:///"))
         if not database.exists():
-            # MLflow sets a new file up in many steps; killed between two of them, it would refuse that file for ever
+            # MLflow sets a new file up in many steps, and refuses one that a kill left half done
             with files.replacing(database) as part:
                 mlflow.MlflowClient(tracking_uri=f"sqlite:///{part}").search_experiments()
         _check(database)
@@ -44,8 +48,24 @@ def store():
         yield mlflow.MlflowClient()
 
 
+@contextlib.contextmanager
+def answering():
+    """Turn MLflow's own errors inside into a UserError: the store does not answer."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise files.UserError(
+            f"MLflow does not answer ({files.one_line(error)}); python -m ferlab doctor"
+        ) from None
+
+
 def _check(database):
-    """Raises UserError where the SQLite file is held by another program or damaged: MLflow itself would try for many minutes."""
+    """UserError where the SQLite file is held by another program or damaged.
+
+    MLflow itself would try for many minutes.
+    """
     try:
         with contextlib.closing(sqlite3.connect(database, timeout=5)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -61,38 +81,36 @@ def _check(database):
 
 
 def mark_dead_runs(client):
-    """Mark runs of this host as killed whose process no longer lives."""
+    """Mark runs of this host as killed whose process has ended."""
     for run in dead_runs(client):
         client.set_terminated(run.info.run_id, "KILLED")
 
 
 def dead_runs(client):
-    """Yield the runs of this host that MLflow shows as running and whose process no longer lives."""
+    """Yield the runs of this host that MLflow shows as running, but whose process has ended."""
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
-    for run in client.search_runs(
-        ids, f"tags.`ferlab.host` = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
-    ):
+    host = f"tags.`ferlab.host` = '{socket.gethostname()}'"
+    for run in client.search_runs(ids, f"{host} and attributes.status = 'RUNNING'"):
         if not is_alive(run.data.tags):
             yield run
 
 
 def is_alive(tags):
-    """Whether the process of this host that `process` described still lives."""
+    """True where the process of this host that `process` described is still running."""
     import psutil
 
     try:
-        found = psutil.Process(int(tags["ferlab.pid"]))
-        # the clock may be set meanwhile; an orphan that ended may stay listed, where the first process of a container reaps none
-        return (
-            abs(found.create_time() - float(tags["ferlab.started"])) < 5
-            and found.status() != psutil.STATUS_ZOMBIE
-        )
+        running = psutil.Process(int(tags["ferlab.pid"]))
+        # the clock may have been set since; and where a container's first process collects no
+        # orphans, one that has ended stays listed
+        is_same = abs(running.create_time() - float(tags["ferlab.started"])) < 5
+        return is_same and running.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, KeyError):
         return False
 
 
 def process():
-    """What tells this process from any other, as text."""
+    """Host, process id and start of this process, as the tags of a run."""
     import psutil
 
     return {

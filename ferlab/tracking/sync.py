@@ -1,60 +1,69 @@
-"""Every finished result gets its MLflow run."""
+"""`python -m ferlab sync`: every finished result gets its MLflow run.
+
+MLflow is best effort throughout: what goes wrong there is reported in a line and stops nothing.
+"""
 
 import contextlib
 import tempfile
 from pathlib import Path
 
-from ferlab import files
-from ferlab.tracking import dvc_files, runs, store
+from ferlab import dvc_files, files, recipes
+from ferlab.tracking import results, runs, search, store
+
+AGAIN = "; `python -m ferlab sync` tries again"
+
+
+@contextlib.contextmanager
+def best_effort(what="warning", remedy=AGAIN, report=print):
+    """Turn whatever goes wrong inside, when a result is shown in MLflow, into one reported line.
+
+    what: begins the line. remedy: ends it. DVC, Git and MLflow raise many kinds of errors, and none
+    may spoil results that are already on the disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = files.one_line(error)
+        if not isinstance(error, files.UserError):
+            reason = f"{type(error).__name__}: {reason}"
+        report(f"{what}: not shown in MLflow ({reason}){remedy}")
 
 
 def sync(report=print):
-    """Every finished result gets its run: the workspace's, each DVC experiment's and each recipe's. Returns how many have one.
+    """Give every finished result its run: the workspace's, each recipe's, each DVC experiment's.
 
-    One that cannot be shown (files gone from the cache, another version of the project) is reported in a line and left out.
+    Returns how many have one. One that cannot be shown (files gone from the cache, another version
+    of the project) is reported in a line and left out. Raises UserError where MLflow is down.
     """
-    from mlflow.exceptions import MlflowException
-
-    from ferlab import recipes
-
-    root, done, listed = files.root(), 0, dvc_files.experiments()
-    try:
-        with store.store() as client:
-            store.mark_dead_runs(client)
-    except MlflowException as error:
-        reason = " ".join(str(error).split())[:100]
-        raise files.UserError(
-            f"MLflow does not answer ({reason}); python -m ferlab doctor"
-        ) from None
-
-    @contextlib.contextmanager
-    def reported(name, remedy=""):
-        """DVC, Git and MLflow raise many kinds; one bad result must not hide the others."""
-        nonlocal done
-        try:
-            yield
-            done += 1
-        except Exception as error:  # noqa: BLE001
-            report(f"{name}: not shown in MLflow ({' '.join(str(error).split())[:120]}){remedy}")
-
-    if dvc_files.is_finished(root) and not any(
-        dvc_files.is_same_result(root, revision) for _, revision, _ in listed
-    ):
-        with reported("the workspace's result"):
+    with store.answering(), store.store() as client:
+        store.mark_dead_runs(client)
+    root, experiments, done = files.root(), dvc_files.experiments(), 0
+    is_an_experiment = any(results.is_same_result(root, commit) for _, commit, _ in experiments)
+    if results.is_finished(root) and not is_an_experiment:
+        with best_effort("the workspace's result", "", report):
             runs.project(root)
             runs.project_explained(root)
+            done += 1
     for key in recipes.with_result():
-        with reported(key):
+        with best_effort(key, "", report):
             runs.project_recipe(key)
-    for name, revision, baseline in listed:
-        with reported(name, f"; `dvc exp apply {name}` and `dvc repro` make it again"):
-            with store.store() as client:
-                there = any(
-                    run.data.tags.get("ferlab.complete")
-                    for run in runs.with_key(client, dvc_files.key_of(root, revision), name)
-                )
-            if not there:
-                with tempfile.TemporaryDirectory() as temporary:
-                    dvc_files.materialise(root, revision, Path(temporary))
-                    runs.project(Path(temporary), name, baseline)
+            done += 1
+    for name, commit, baseline in experiments:
+        remedy = f"; `dvc exp apply {name}` and `dvc repro` make it again"
+        with best_effort(name, remedy, report):
+            _project_experiment(root, name, commit, baseline)
+            done += 1
     return done
+
+
+def _project_experiment(root, name, commit, baseline):
+    """Make the run of a DVC experiment from Git and DVC's cache, where it has none yet."""
+    key = results.key_of(root, commit)
+    with store.store() as client:
+        if any(run.data.tags.get("ferlab.complete") for run in search.with_key(client, key, name)):
+            return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        wanted = {file: folder / file for file in (*results.RESULT, *results.SHOWN)}
+        dvc_files.fetch(name, wanted, revision=commit)
+        runs.project(folder, name, baseline)

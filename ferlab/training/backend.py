@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import contextmanager
 
-from ferlab.files import UserError, replacing
+from ferlab.files import UserError, one_line, replacing
 
 JOIN_TIMEOUT = 60  # seconds in which all processes of a training must have been started
 
@@ -104,7 +104,7 @@ def _join():
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"FERLAB_PROCESSES={told}: not all {count} processes came together within {JOIN_TIMEOUT} seconds "
-            f"({str(error).splitlines()[0]})"
+            f"({one_line(error)})"
         ) from None
 
 

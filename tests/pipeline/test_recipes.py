@@ -1,4 +1,4 @@
-"""The recipes are what their texts say, dvc.yaml knows all of them, and their results are read back as they were written."""
+"""The recipes are what their texts say, dvc.yaml knows all, results are read back as written."""
 
 import subprocess
 import sys
@@ -15,7 +15,8 @@ from ferlab.data.dataset import SIZE, assemble
 from ferlab.data.readers.sources import FER2013_COUNTS
 from ferlab.evaluation import baselines, ensembles, scoring, tables
 from ferlab.files import UserError, read_json, write_json
-from ferlab.reporting import papers
+from ferlab.reporting import claims, papers
+from ferlab.reporting.figures import claims_figure
 from tests.builders import tiny
 from tests.pipeline.test_pipeline import is_declared, is_exempt
 from tests.repository import TOP
@@ -89,7 +90,12 @@ def test_workspace_and_recipes_are_one_graph(pipeline):
     stages = {name: stage.get("do", stage) for name, stage in pipeline["stages"].items()}
     assert [name for name in stages if name in workspace] == list(workspace)
     for name in workspace:
-        report = {"ferlab/evaluation/calibration.py", "ferlab/evaluation/mistakes.py"}
+        report = {
+            "ferlab/data/augment.py",
+            "ferlab/evaluation/calibration.py",
+            "ferlab/evaluation/mistakes.py",
+            "ferlab/evaluation/robustness.py",
+        }
         left_out = {dep for dep in code(workspace[name]) if "reporting/" in dep} | report
         shown = left_out if name == "evaluate" else set()
         assert code(stages[name]) == code(workspace[name]) - shown, name
@@ -107,7 +113,13 @@ def test_what_needs_no_network_declares_its_modules_and_loads_nothing_heavy(stag
     ).stdout.split()
     described = pipeline["stages"][stage]
     deps = {dep.removeprefix("../") for dep in described.get("do", described)["deps"]}
-    report = ("ferlab.evaluation.calibration", "ferlab.evaluation.mistakes", "ferlab.reporting")
+    report = (
+        "ferlab.data.augment",
+        "ferlab.evaluation.calibration",
+        "ferlab.evaluation.mistakes",
+        "ferlab.evaluation.robustness",
+        "ferlab.reporting",
+    )
     for name in (name for name in loaded if name.split(".")[0] == "ferlab"):
         of_the_workspace = stage == "evaluate" and name.startswith(report)
         assert is_declared(name, deps) or is_exempt(name) or of_the_workspace, name
@@ -116,7 +128,7 @@ def test_what_needs_no_network_declares_its_modules_and_loads_nothing_heavy(stag
 
 @pytest.fixture(scope="module")
 def fer2013():
-    """FER2013's labels and splits over blank faces: what balancing does to the counts needs no pixel."""
+    """FER2013's labels and splits over blank faces: what balancing counts needs no pixel."""
     rows = [
         (name, split)
         for split, column in FER2013_COUNTS.items()
@@ -187,7 +199,9 @@ def test_ho_2016_has_nine_convolutions_six_classes_and_the_merged_counts(fer2013
     assert first.count("Conv2D") == 3
 
 
-def test_fourlayer_2025_grows_disgust_and_surprise_and_is_trained_as_told(fer2013, monkeypatch):
+def test_fourlayer_2025_grows_disgust_and_surprise_and_is_trained_as_published(
+    fer2013, monkeypatch
+):
     data = balanced(fer2013, "fourlayer_2025", monkeypatch)
     grown = set(data.table.loc[data.table["origin"] != "original", "label"])
     assert grown == {"disgust", "surprise"}
@@ -346,7 +360,7 @@ def test_a_bad_recipe_is_refused_with_its_file_and_key(change, said, tmp_path, m
         recipes.load_recipe("silva2025")
 
 
-def test_use_puts_a_recipe_on_the_bench_and_keeps_comments_and_changes(tmp_path, monkeypatch):
+def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q"], check=True)
     (tmp_path / "recipes").mkdir()
@@ -431,7 +445,7 @@ def test_every_committed_result_can_be_scored_again_from_its_predictions(monkeyp
     ],
 )
 def test_the_verdict_on_a_claim(measured, published, low, high, word):
-    assert papers.verdict(measured, published, low, high) == word
+    assert claims.verdict(measured, published, low, high) == word
 
 
 def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(monkeypatch, tmp_path):
@@ -449,5 +463,5 @@ def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(monkeypa
             read_json(recipes.result_folder(key) / "metrics.json")["private_accuracy"]
             == details["splits"]["private"]["accuracy"]
         )
-    papers._figure(tmp_path / "papers.png", [row for row in papers.rows() if row["key"]])
+    claims_figure.draw(tmp_path / "papers.png", [row for row in papers.rows() if row["key"]])
     assert (tmp_path / "papers.png").stat().st_size > 10_000

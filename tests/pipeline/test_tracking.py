@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from ferlab.files import UserError
-from ferlab.tracking import runs, store, sync
+from ferlab.tracking import artifacts, runs, store, sync
 
 
 def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_again(
@@ -26,7 +26,7 @@ def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_agai
     with store.store() as client:
         run = client.create_run(client.create_experiment("x", tmp_path.as_uri()))
         monkeypatch.setattr(mlflow, "log_input", lose_the_race_once)
-        runs._log_files(run.info.run_id, [], {"dataset": "faces", "digest": "0" * 32}, None)
+        artifacts.log_files(run.info.run_id, [], {"dataset": "faces", "digest": "0" * 32})
         (used,) = client.get_run(run.info.run_id).inputs.dataset_inputs
     assert used.dataset.name == "faces" and len(calls) == 2
 
@@ -55,4 +55,4 @@ def test_a_result_that_cannot_be_shown_does_not_hide_the_others(tmp_path, monkey
     monkeypatch.setattr(runs, "project_recipe", show)
     said = []
     assert sync.sync(said.append) == 2
-    assert said == ["bad: not shown in MLflow (gone)"]
+    assert said == ["bad: not shown in MLflow (OSError: gone)"]

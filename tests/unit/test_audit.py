@@ -8,7 +8,7 @@ import pytest
 
 from ferlab.data.audit import audit, read, statistics, summary
 from ferlab.files import write_csv
-from ferlab.reporting import figures
+from ferlab.reporting.figures import data_figures, face_figures
 from tests.synthetic import make
 
 THRESHOLD = 0.985
@@ -163,11 +163,11 @@ def test_figures_are_drawn_and_their_bytes_repeat(planted, duplicates, tmp_path)
     dataset = planted if duplicates else make({"angry": 3, "sad": (0, 2, 2)})
     table = audit(dataset, THRESHOLD)
     for again in ("a", "b"):
-        figures.class_counts(dataset.counts(), tmp_path / f"counts_{again}.png", "Images")
-        figures.sample_grid(dataset, tmp_path / f"grid_{again}.png", 10)
-        figures.mean_faces(dataset, tmp_path / f"mean_{again}.png")
-        figures.pixel_statistics(table, tmp_path / f"pixels_{again}.png")
-        figures.duplicates(dataset, table, tmp_path / f"duplicates_{again}.png")
+        data_figures.class_counts(dataset.counts(), tmp_path / f"counts_{again}.png", "Images")
+        face_figures.sample_grid(dataset, tmp_path / f"grid_{again}.png", 10)
+        face_figures.mean_faces(dataset, tmp_path / f"mean_{again}.png")
+        data_figures.pixel_statistics(table, tmp_path / f"pixels_{again}.png")
+        face_figures.duplicates(dataset, table, tmp_path / f"duplicates_{again}.png")
     drawn = {file.name: file.read_bytes() for file in tmp_path.glob("*.png")}
     assert len(drawn) == 10 and all(
         data == drawn[name.replace("_a", "_b")] for name, data in drawn.items()

@@ -11,7 +11,7 @@ from ferlab.data.balance import balance, counts_table
 from ferlab.data.dataset import SPLITS, Dataset
 from ferlab.files import UserError
 from ferlab.params import Balance
-from ferlab.reporting import figures
+from ferlab.reporting.figures import data_figures
 from tests.synthetic import make
 
 PLAIN = {
@@ -205,7 +205,7 @@ def test_counts_table_holds_every_class_and_split_of_either(dataset, tmp_path):
         rows.loc[("validation", "angry")]
     ) == [0, 3]
     assert table["before"].sum() == table["after"].sum() == len(dataset.faces)
-    figures.balance_counts(table, tmp_path / "counts.png")
+    data_figures.balance_counts(table, tmp_path / "counts.png")
     assert (tmp_path / "counts.png").stat().st_size > 5000
 
 

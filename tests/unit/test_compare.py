@@ -1,4 +1,4 @@
-"""Comparing: the noise is measured as statisticians do, six and seven classes meet on six, the page needs nothing else."""
+"""Comparing: significance as statisticians measure it, six and seven classes meet on six."""
 
 import numpy as np
 import pandas as pd
@@ -43,19 +43,18 @@ def result(name, seed, right=0.5, classes=CLASSES, dataset="fer2013", n=700, **c
     return lookup.Result(name, values, details, predictions, history, [1.0, 2.0])
 
 
-def test_noise_is_mcnemar_and_a_paired_bootstrap():
+def test_significance_is_mcnemar_and_a_paired_bootstrap():
     random = np.random.default_rng(0)
     first, second = random.random(3589) < 0.65, random.random(3589) < 0.67
-    found = significance.compare(first, second)
+    entry = significance.compare(first, second)
     only = int((first & ~second).sum()), int((second & ~first).sum())
-    assert (found["only_first"], found["only_second"]) == only
-    assert found["p"] == binomtest(only[0], sum(only)).pvalue
-    assert found["difference"] == pytest.approx(second.mean() - first.mean())
-    spread = np.sqrt(sum(only)) / len(
-        first
-    )  # of the difference, where the two kinds are about as many
-    assert found["low"] == pytest.approx(found["difference"] - 1.96 * spread, abs=0.15 * spread)
-    assert found["high"] == pytest.approx(found["difference"] + 1.96 * spread, abs=0.15 * spread)
+    assert (entry["only_first"], entry["only_second"]) == only
+    assert entry["p"] == binomtest(only[0], sum(only)).pvalue
+    assert entry["difference"] == pytest.approx(second.mean() - first.mean())
+    # of the difference, where the two kinds are about as many
+    spread = np.sqrt(sum(only)) / len(first)
+    assert entry["low"] == pytest.approx(entry["difference"] - 1.96 * spread, abs=0.15 * spread)
+    assert entry["high"] == pytest.approx(entry["difference"] + 1.96 * spread, abs=0.15 * spread)
     assert significance.compare(first, first) == {
         "difference": 0,
         "low": 0,
@@ -66,13 +65,15 @@ def test_noise_is_mcnemar_and_a_paired_bootstrap():
     }
 
 
-def test_only_what_differs_is_told_and_the_text_says_whether_it_is_noise():
+def test_only_what_differs_is_shown_and_the_text_says_whether_it_may_be_chance():
     same = comparison.compare([result("a", 0), result("b", 1)])
     assert same["differing"] == [("train.seed", [0, 1])]
     assert "could be chance" in compare_page.text(same)
     better = comparison.compare([result("a", 0), result("b", 1, right=1.0, strategy="weights")])
     assert [key for key, _ in better["differing"]] == ["train.seed", "balance.strategy"]
-    assert better["noise"][0]["p"] < 0.001 and "more than chance" in compare_page.text(better)
+    assert better["significance"][0]["p"] < 0.001 and "more than chance" in compare_page.text(
+        better
+    )
     rows = better["disagree"][0]
     assert (rows["first"] != rows["second"]).all() and rows["sure"].is_monotonic_decreasing
     table = better["scores"][1]
@@ -81,12 +82,16 @@ def test_only_what_differs_is_told_and_the_text_says_whether_it_is_noise():
 
 def test_six_and_seven_classes_meet_on_six():
     six = [name for name in CLASSES if name != "disgust"]
-    told = comparison.compare(
+    compared = comparison.compare(
         [result("seven", 0), result("six", 1, classes=six), result("again", 2)]
     )
-    assert told["folded"] and told["classes"] == tuple(six)
-    assert np.sum(told["scores"][0]["confusion"]) == np.sum(told["scores"][1]["confusion"]) == 350
-    assert "disgust counted as angry" in compare_page.text(told)
+    assert compared["folded"] and compared["classes"] == tuple(six)
+    assert (
+        np.sum(compared["scores"][0]["confusion"])
+        == np.sum(compared["scores"][1]["confusion"])
+        == 350
+    )
+    assert "disgust counted as angry" in compare_page.text(compared)
 
 
 def test_what_cannot_be_compared_is_refused(monkeypatch, tmp_path):
@@ -104,10 +109,10 @@ def test_what_cannot_be_compared_is_refused(monkeypatch, tmp_path):
 
 
 def test_the_page_needs_no_other_file_and_nothing_breaks_out_of_it():
-    found = [result(f"a{HOSTILE}", 0), result("b", 1), result("c", 2, strategy=HOSTILE)]
-    told = comparison.compare(found)
-    faces = {id: np.zeros((SIZE, SIZE), np.uint8) for id in told["disagree"][0].index[:5]}
-    page = compare_page.page(told, found, faces)
+    results = [result(f"a{HOSTILE}", 0), result("b", 1), result("c", 2, strategy=HOSTILE)]
+    compared = comparison.compare(results)
+    faces = {id: np.zeros((SIZE, SIZE), np.uint8) for id in compared["disagree"][0].index[:5]}
+    page = compare_page.page(compared, results, faces)
     outside = Outside(page)
     assert "script" not in outside.tags
     assert all(
@@ -120,24 +125,24 @@ def test_the_page_needs_no_other_file_and_nothing_breaks_out_of_it():
 
 def test_committed_recipes_are_compared_on_a_fresh_clone(monkeypatch, tmp_path):
     keys = [*recipes.with_result(), "majority"]
-    told = comparison.compare([lookup.find(key) for key in keys])
-    assert (told["n"], told["dataset"], told["names"]) == (3589, "fer2013", keys)
+    compared = comparison.compare([lookup.find(key) for key in keys])
+    assert (compared["n"], compared["dataset"], compared["names"]) == (3589, "fer2013", keys)
     assert recipes.raw_recipe("majority")["balance"]["strategy"] == "none"
 
 
-def test_the_two_forms_of_fer2013_are_compared_face_by_face_and_only_with_that_said():
+def test_the_two_forms_of_fer2013_are_compared_face_by_face_and_only_with_a_note():
     first, second = result("a", 0), result("b", 1, dataset="fer2013-jpeg")
-    for number, one in enumerate((first, second)):
-        one.predictions["official"] = np.arange(len(one.predictions))
-        one.predictions["id"] = [f"{number}-{i}" for i in range(len(one.predictions))]
-    told = comparison.compare([first, second])
-    assert told["n"] == 350 and told["dataset"] == "fer2013 and fer2013-jpeg"
+    for number, side in enumerate((first, second)):
+        side.predictions["official"] = np.arange(len(side.predictions))
+        side.predictions["id"] = [f"{number}-{i}" for i in range(len(side.predictions))]
+    compared = comparison.compare([first, second])
+    assert compared["n"] == 350 and compared["dataset"] == "fer2013 and fer2013-jpeg"
     assert (
-        comparison.FORMS in compare_page.text(told)
-        and "not the same pixels" in compare_page.page(told, [first, second]).lower()
+        comparison.TWO_FORMS in compare_page.text(compared)
+        and "not the same pixels" in compare_page.page(compared, [first, second]).lower()
     )
     alike = comparison.compare([first, first])
-    assert comparison.FORMS not in compare_page.text(alike)
+    assert comparison.TWO_FORMS not in compare_page.text(alike)
     second.details["dataset"] = "custom-12345678"
-    with pytest.raises(UserError, match="judged on different images"):
+    with pytest.raises(UserError, match="evaluated on different images"):
         comparison.compare([first, second])

@@ -14,7 +14,8 @@ from ferlab.data import agreement, audit, ferplus
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import scoring, tables
 from ferlab.files import UserError
-from ferlab.reporting import figures, summary
+from ferlab.reporting import summary
+from ferlab.reporting.figures import data_figures
 from ferlab.training import batches
 from stages import eda, evaluate, experiment
 from tests.builders import about
@@ -274,7 +275,7 @@ def test_the_figure_of_agreement_has_equal_bytes_and_stands_classes_without_imag
     names = agreement.named([0, 2], CLASSES)
     table = agreement.counts(agreement.confusion(["happy", "sad"], names, CLASSES))
     for name in "ab":
-        figures.agreement(table, tmp_path / f"{name}.png", "How often")
+        data_figures.agreement(table, tmp_path / f"{name}.png", "How often")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all, and what a user can mend is one line."""
+"""Files are replaced whole or not at all, and what a user can fix is one line."""
 
 import errno
 import resource
@@ -48,8 +48,21 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [file.name for file in tmp_path.rglob("*")] == ["folder", "two"]
 
 
+def test_an_error_of_another_program_becomes_one_line():
+    assert files.one_line(ValueError("a\n  b\tc")) == "a b c"
+    assert files.one_line(ValueError()) == "ValueError"
+    assert len(files.one_line(ValueError("x" * 500))) == 120
+
+
+def test_hashes_are_those_of_the_standard_tools(tmp_path):
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    assert files.md5(path) == "900150983cd24fb0d6963f7d28e17f72"
+    assert files.sha256(path).startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
 def test_a_stage_that_may_not_write_says_so_in_one_line_and_leaves_no_half_output(tmp_path):
-    """A limit on the size of files stands in for a full disk: the 23 MB of faces do not fit, the rest would."""
+    """A limit on the size of files stands in for a full disk: 23 MB of faces do not fit."""
     (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
     done = subprocess.run(
         [sys.executable, "-m", "stages.download"],

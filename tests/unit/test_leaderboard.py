@@ -1,4 +1,4 @@
-"""The leaderboard holds every result, works without data or models, and its pages refer to nothing outside."""
+"""The leaderboard holds every result, needs no data or models, and refers to nothing outside."""
 
 import re
 import shutil
@@ -39,14 +39,14 @@ def test_every_result_has_its_line_its_page_and_its_number(folder, monkeypatch):
 
 def test_the_pages_refer_only_to_each_other(folder):
     for path in [folder / "reports/leaderboard.html", *(folder / "reports/leaderboard").iterdir()]:
-        found = Outside(path.read_text())
+        page = Outside(path.read_text())
         outside = [
             address
-            for address in found.addresses
+            for address in page.addresses
             if not address.startswith("data:image/png;base64,")
         ]
         assert all((path.parent / address).exists() for address in outside), path
-        assert not {"link", "iframe", "object", "embed", "base"} & set(found.tags)
+        assert not {"link", "iframe", "object", "embed", "base"} & set(page.tags)
 
 
 def test_equal_results_give_equal_bytes(folder, monkeypatch):

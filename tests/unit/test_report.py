@@ -1,4 +1,4 @@
-"""The page needs no other file, is equal for equal results, and what stands in the data cannot break out of it."""
+"""The page needs no other file, is equal for equal results, and nothing breaks out of it."""
 
 import re
 from html.parser import HTMLParser
@@ -12,7 +12,8 @@ from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.evaluation import mistakes, scoring, tables
 from ferlab.files import read_json, write_json
-from ferlab.reporting import model_figures, pages, report
+from ferlab.reporting import pages, report
+from ferlab.reporting.figures import model_figures
 from stages import evaluate, experiment, predict
 from tests.builders import about
 
@@ -20,7 +21,7 @@ HOSTILE = '<script src="http://evil.example/x.js">$alert(1)</script>'
 
 
 class Result:
-    """A small made-up result with noise for faces: what the stage hands to the report."""
+    """A small made-up result with random pixels as faces: what the stage hands to the report."""
 
     def __init__(
         self,
@@ -114,11 +115,11 @@ def test_page_refers_to_nothing_outside(tmp_path):
     result = Result(tmp_path)
     png = pages.png(result.faces[0])
     page = result.page({"samples": png, "balance": png, "confusion_shares": png})
-    found = Outside(page)
-    found.addresses.remove("explain/explain.html")  # the other page of the run, beside it
-    assert len(found.addresses) == 3 + len(result.wrong)
-    assert all(address.startswith("data:image/png;base64,") for address in found.addresses)
-    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(found.tags)
+    outside = Outside(page)
+    outside.addresses.remove("explain/explain.html")  # the other page of the run, beside it
+    assert len(outside.addresses) == 3 + len(result.wrong)
+    assert all(address.startswith("data:image/png;base64,") for address in outside.addresses)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(outside.tags)
 
 
 def test_hostile_names_stay_text(tmp_path):
@@ -147,19 +148,21 @@ def test_page_of_a_dataset_without_private_images_or_mistakes(tmp_path):
     result = Result(tmp_path, splits=("train", "test"), right=0.99)
     assert result.wrong.empty
     page = result.page(result.pictures())
-    assert "There are none: every test face is named right." in page and "Leak-free" not in page
+    assert (
+        "There are none: every test face is classified correctly." in page
+        and "Leak-free" not in page
+    )
 
 
-def test_page_tells_merged_datasets_from_others(tmp_path):
+def test_page_says_whether_disgust_was_merged(tmp_path):
     six = [name for name in CLASSES if name != "disgust"]
-    assert "Disgust counted as angry" in Result(tmp_path).page({})
+    assert "Disgust counts as angry" in Result(tmp_path).page({})
     assert "This dataset has no disgust" in Result(tmp_path, "fer2013", six).page({})
-    assert "Goodfellow" not in Result(tmp_path, "fer2013", six).page(
-        {}
-    )  # people were asked for seven classes
+    # people were asked for seven classes
+    assert "Goodfellow" not in Result(tmp_path, "fer2013", six).page({})
 
 
-def test_page_tells_what_people_say_where_that_is_known(tmp_path):
+def test_page_shows_what_people_say_where_that_is_known(tmp_path):
     result = Result(tmp_path)
     assert "What ten other people say" not in result.page({})
     row = {"images": 8, "agrees": 5, "another": 1, "other": 1, "unclear": 1, "contradicted": 0.25}
@@ -188,16 +191,13 @@ def test_page_tells_what_people_say_where_that_is_known(tmp_path):
         r"<tr><td>([^<]*)</td> ?<td>8</td> <td>62.5 %</td> ?<td>([^<]*)</td> <td>12.5 %</td></tr>",
         section,
     )
-    assert [(name[:5], share) for name, share in cells] == [
-        ("happy", "25.0 %"),
-        ("&lt;s", "12.5 %"),
-        ("all", "25.0 %"),
-    ]  # not of a class without images
-    assert "<b>By their word: 72.3 %</b> (71.1 % to 73.3 %) of the 6 faces" in section
+    shown = [(name[:5], share) for name, share in cells]  # not of a class without images
+    assert shown == [("happy", "25.0 %"), ("&lt;s", "12.5 %"), ("all", "25.0 %")]
+    assert "<b>By their majority: 72.3 %</b> (71.1 % to 73.3 %) of the 6 faces" in section
     assert "<b>By the label: 62.3 %</b> (61.1 % to 63.3 %) of the same faces" in section
-    assert "does not know 4,321 further faces" in section
+    assert "has no votes on 4,321 further faces" in section
     agreed["n"] = result.details["ferplus"]["not_known"] = 0
-    assert "By their word" not in result.page({}) and "further faces." not in result.page({})
+    assert "By their majority" not in result.page({}) and "further faces." not in result.page({})
 
 
 def test_worst_mistakes_come_most_confident_first(tmp_path):
@@ -270,7 +270,7 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     assert splits["private"]["n"] - splits["private_unseen"]["n"] == seen.sum() > 0
     rows = pd.read_csv("reports/confusion.csv")
     assert list(rows) == ["actual", "predicted"] and len(rows) == splits["private"]["n"]
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("public: ") and told[-1].startswith(
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("public: ") and lines[-1].startswith(
         "warning: not shown in MLflow (ZeroDivisionError"
     )

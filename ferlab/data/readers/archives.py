@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ferlab.files import UserError
+from ferlab.files import UserError, one_line
 
 MAX_MEMBERS, MAX_BYTES = 200_000, 4 << 30
 # Real data packs to a third at best; small archives are free to do better, since they cannot fill anything.
@@ -81,7 +81,7 @@ def opened(path, place):
     except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # a full disk, no permission; damage has no number, or comes from a seek to nowhere
-        reason = " ".join(str(error).split())[:80]
+        reason = one_line(error, 80)
         raise UserError(f"{place}: truncated or damaged {kind} ({reason})") from None
 
 

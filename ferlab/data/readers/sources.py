@@ -4,7 +4,6 @@ Class folders and FER2013's CSVs, in a folder, zip or tar, are recognised by con
 are read member by member and never unpacked to disk.
 """
 
-import hashlib
 import os
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +19,7 @@ from ferlab.data.readers import images
 from ferlab.data.readers.archives import in_threads, opened
 from ferlab.data.readers.csv_faces import OFFICIAL, PREFIX_OF, SPLIT_OF, columns_of, read_csv
 from ferlab.data.readers.fetch import Unreachable, download
-from ferlab.files import UserError, root
+from ferlab.files import UserError, root, sha256
 
 # What is known by its content (Dataset.digest), in whatever file it comes.
 NAMES = {
@@ -143,8 +142,7 @@ def read_unnamed(path, place=None):
     )
     about["form"] = form if kind == "file" else f"{form} in a {kind}"
     if path.is_file():
-        with open(path, "rb") as file:
-            about["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        about["sha256"] = sha256(path)
     sizes = about.pop("sizes", {f"{SIZE}x{SIZE}": len(faces)})
     return replace(data, sizes=sizes), about
 

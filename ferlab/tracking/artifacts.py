@@ -1,0 +1,103 @@
+"""Files of MLflow runs: reports, the dataset's digest, the model with its signature; and back."""
+
+import dataclasses
+import importlib.metadata
+import shutil
+import tempfile
+from pathlib import Path
+
+from ferlab import files, params
+from ferlab.tracking import search, store
+
+
+def log_files(run_id, paths, details, model=None):
+    """Log files and folders, the dataset with its digest, and the model where there is one.
+
+    paths: of files and folders. details: the content of details.json. model: path of a `.keras`
+    file in a folder laid out as the workspace.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    for path in paths:
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), path.name)
+        else:
+            client.log_artifact(run_id, str(path))
+    with mlflow.start_run(run_id=run_id):
+        _log_dataset(details["dataset"], details["digest"])
+        outputs = client.get_run(run_id).outputs
+        if model and not (outputs and outputs.model_outputs):
+            try:
+                _log_model(model)
+            except files.UserError:  # of another backend than the one that runs in this process
+                client.log_artifact(run_id, str(model), "model")
+
+
+def log_page(names, page):
+    """Add a page that compares several results to the MLflow runs that bear their names."""
+    with store.store() as client:
+        for name in names:
+            for run in search.complete(client, name):
+                client.log_artifact(run.info.run_id, str(page), "compare")
+
+
+def fetch_model(name, path):
+    """Copy the model of an MLflow run, named by its name or id, to `path`.
+
+    Returns False where there is no such run with a model.
+    """
+    import mlflow
+
+    with store.store() as client, tempfile.TemporaryDirectory() as temporary:
+        for run in search.named(client, name):
+            outputs = run.outputs.model_outputs if run.outputs else []
+            if not outputs:
+                continue
+            address = f"models:/{outputs[0].model_id}"
+            folder = mlflow.artifacts.download_artifacts(address, dst_path=temporary)
+            for model in Path(folder).rglob("*.keras"):
+                shutil.copy(model, path)
+                return True
+    return False
+
+
+def _log_dataset(name, digest):
+    import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    source = CodeDatasetSource({"ferlab.dataset": name})
+    data = MetaDataset(source, name=name, digest=digest[:32])
+    try:
+        mlflow.log_input(data, context="training")
+    except mlflow.MlflowException:  # another writer entered the same dataset in between
+        mlflow.log_input(data, context="training")  # now it is there
+
+
+def _log_model(path):
+    import mlflow
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from ferlab.evaluation import inference
+    from ferlab.training import backend
+
+    settings = params.raw(path.parent.parent / "params.yaml")["train"]
+    keras = backend.start(settings["backend"], settings["precision"])
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, 48, 48, 1))])
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, model.output_shape[-1]))])
+    # the very file, with what it says of its use
+    model.save = lambda target, **_: shutil.copyfile(path, target)
+    packages = ("keras", settings["backend"], "numpy")
+    # a bare Keras network cannot equalise faces: who loads it reads in `about` whether to
+    about = dataclasses.asdict(inference.read_about(path))
+    mlflow.keras.log_model(
+        model,
+        name="model",
+        signature=ModelSignature(inputs, outputs),
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
+        metadata={"ferlab": about},
+    )

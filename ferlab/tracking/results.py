@@ -1,0 +1,69 @@
+"""What makes a finished result, and the key by which its MLflow run is known."""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+from ferlab import dvc_files, files, params
+
+RESULT = ("models/model.keras", "reports/details.json", "reports/metrics.json")  # make the key
+SHOWN = (  # what else MLflow's run of an experiment is made from
+    "params.yaml",
+    "reports/predictions.csv",
+    "models/history.csv",
+    "reports/report.html",
+    "reports/figures",
+)
+
+
+def result_key(settings, model, details, metrics):
+    """Hash of the parameters and of what came out: equal results, equal key.
+
+    settings: the parameters as nested dicts, of which `explain` does not count. model, details, metrics: md5 of model.keras,
+    details.json, metrics.json.
+    """
+    deciding = {name: section for name, section in settings.items() if name != "explain"}
+    text = json.dumps([deciding, model, details, metrics], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_finished(root):
+    """True where parameters, model and metrics in `root` are those of its dvc.lock.
+
+    They are one result then, not a mixture of two.
+    """
+    try:
+        stages = dvc_files.stages((root / "dvc.lock").read_text(encoding="utf-8"))
+        locked, values = dvc_files.outputs(stages), params.raw(root / "params.yaml")
+        values |= {
+            f"{section}.{key}": value
+            for section, section_values in values.items()
+            for key, value in section_values.items()
+        }
+        used = dvc_files.parameters(stages)
+        return all(files.md5(root / name) == locked[name] for name in RESULT) and all(
+            values.get(name) == value for name, value in used.items()
+        )
+    except (OSError, KeyError, AttributeError, files.UserError):
+        return False
+
+
+def is_same_result(root, revision):
+    """True where the dvc.lock in `root` is the experiment's: its run is then the experiment's."""
+    try:
+        return dvc_files.show(root, revision, "dvc.lock") == (root / "dvc.lock").read_text()
+    except (FileNotFoundError, files.UserError):
+        return False
+
+
+def key_of(root, revision):
+    """The `result_key` of a commit, from Git alone. Raises UserError where it has no result."""
+    locked = dvc_files.outputs(dvc_files.stages(dvc_files.show(root, revision, "dvc.lock")))
+    missing = [name for name in RESULT if name not in locked]
+    if missing:
+        raise files.UserError(f"dvc.lock: names no {missing[0]}; another version of the project")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "params.yaml"
+        path.write_text(dvc_files.show(root, revision, "params.yaml"))
+        return result_key(params.raw(path), *(locked[name] for name in RESULT))
