@@ -1,43 +1,44 @@
-"""`python -m benchmarks.scale`: what many trials cost on many machines; reports/scale.json and reports/scale.md.
+"""`python -m benchmarks.scale`: what many trials cost on many machines; reports/scale.json and
+reports/scale.md.
 
-Measured on this machine (five minutes; needs FER2013, requirements-dev.txt and PostgreSQL): trials on one and on two Ray workers,
-the engine's own time, MLflow's writes, Optuna's answers. Worked out from these, and marked so: 1,000 trials on 1, 10 and 100
-machines.
+Measured on this machine (five minutes; needs FER2013, requirements-dev.txt and PostgreSQL): trials
+on one and on two Ray workers, the engine's own time, MLflow's writes, Optuna's answers. Calculated
+from these, and marked so: 1,000 trials on 1, 10 and 100 machines.
 """
 
-import math
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench import FACES, read_faces, run, say
+from benchmarks import FACES, read_faces, run, say, scale_report, training_images
+from benchmarks.scale_report import CLIENTS, EPOCHS, MAX_WRITE_MS, TRIALS, WHOLE
 from ferlab import files, params
 from ferlab.data.dataset import Dataset
-from ferlab.progress import duration
-from ferlab.scaling import cluster as clusters
+from ferlab.scaling.cluster import Cluster
 from ferlab.tracking import provenance, search, store, writing
+from ferlab.training import loop
 
 NOTES, PAGE = Path("reports/scale.json"), Path("reports/scale.md")
-TRIALS, EPOCHS, IMAGES = 4, 2, 3_000  # of each measured turn; training images of a trial's epoch
-CLIENTS, WRITING = 8, 8.0  # seconds
-WHOLE, MACHINES = 1_000, (1, 10, 100)
+IMAGES = 3_000  # training images of a measured trial's epoch
+WRITING = 8.0  # seconds that clients write
+EMPTY_TASKS = 50  # over which Ray's own time is taken
 # Run in a process of its own, as a worker does: one training to start up, then those that count.
 PLAIN = """
-import sys, time
+import time
 from benchmarks import scale
 from ferlab.training import backend, loop
-dataset, chosen = scale.part(), scale.chosen()
+dataset, settings = scale.part(), scale.train_settings()
 for number in range(1 + scale.TRIALS):
     if number == 1: began = time.perf_counter()
-    backend.start(chosen.backend, chosen.precision, chosen.seed)
-    loop.fit(dataset, chosen)
+    backend.start(settings.backend, settings.precision, settings.seed)
+    loop.fit(dataset, settings)
 print(time.perf_counter() - began)
 """
 
@@ -46,59 +47,54 @@ def part():
     """The first images of the training and the selection split."""
     dataset = Dataset.load(FACES)
     rows = [
-        np.flatnonzero(dataset.table["split"] == split)[:n]
-        for split, n in (("train", IMAGES), ("public", 512))
+        np.flatnonzero(dataset.table["split"] == split)[:count]
+        for split, count in (("train", IMAGES), ("public", 512))
     ]
     return dataset.where(np.concatenate(rows))
 
 
-def chosen():
-    return params.load().train.model_copy(
-        update={"epochs": EPOCHS, "low_resolution": 0.0, "precision": "float32"}
-    )
+def train_settings():
+    """The train section of a measured trial."""
+    changes = {"epochs": EPOCHS, "low_resolution": 0.0, "precision": "float32"}
+    return params.load().train.model_copy(update=changes)
 
 
 def trials(threads):
-    """Seconds of TRIALS trainings with so many threads each, as many side by side as there is room; and of an empty task."""
+    """What TRIALS trainings cost with so many threads each, side by side; and an empty task."""
     with tempfile.TemporaryDirectory() as folder:
-        connection = clusters.Cluster("local", threads, folder=folder)
+        cluster = Cluster("local", threads, folder=folder)
         try:
-            shared, slots = connection.share(part()), connection.slots()
-            first = _wave(connection, shared, [f"first-{number}" for number in range(slots)])
-            wave = _wave(connection, shared, [f"trial-{number}" for number in range(TRIALS)])
-            empty = connection.ray.remote(num_cpus=threads)(lambda faces: len(faces.faces))
-            connection.ray.get([empty.remote(shared) for _ in range(slots)])
-            began = time.perf_counter()
-            for _ in range(50):
-                connection.ray.get(empty.remote(shared))
+            shared, workers = cluster.share(part()), cluster.capacity()
+            first = _wave(cluster, shared, [f"first-{number}" for number in range(workers)])
+            wave = _wave(cluster, shared, [f"trial-{number}" for number in range(TRIALS)])
             return {
-                "workers": slots,
+                "workers": workers,
                 "threads": threads,
                 "start_seconds": round(first["seconds"] - wave["training"], 2),
                 "seconds_a_trial": round(wave["seconds"] / TRIALS, 2),
                 "training_seconds": round(wave["training"], 2),
                 "images_per_second": round(TRIALS * EPOCHS * IMAGES / wave["seconds"]),
-                "empty_task_ms": round(1000 * (time.perf_counter() - began) / 50, 2),
+                "empty_task_ms": _empty_task_ms(cluster, shared, workers),
                 "checkpoint_mb": round(wave["checkpoint"] / 2**20, 1),
             }
         finally:
-            connection.close()
+            cluster.close()
 
 
-def _wave(connection, shared, names):
-    """Train under all these names; seconds until all have ended, and the mean of their epochs' seconds."""
+def _wave(cluster, shared, names):
+    """Seconds until all have ended, mean seconds of training, bytes of a checkpoint."""
     began, training, size = time.perf_counter(), [], 0
     for name in names:
-        connection.start(name, shared, chosen())
-    while connection.running:
-        for name, kind, what in connection.news(0.05):
+        cluster.start(name, shared, train_settings())
+    while cluster.running:
+        for name, kind, content in cluster.events(0.05):
             if kind == "failed":
-                raise what
+                raise content
             if kind == "done":
-                training.append(sum(what["seconds"]))
-                kept = connection.checkpoint(name)
-                size = kept.files.size(kept.path)
-                connection.forget(name)
+                training.append(sum(content["seconds"]))
+                checkpoint = cluster.checkpoint(name)
+                size = checkpoint.files.size(checkpoint.path)
+                cluster.forget(name)
     return {
         "seconds": time.perf_counter() - began,
         "training": float(np.mean(training)),
@@ -106,247 +102,120 @@ def _wave(connection, shared, names):
     }
 
 
+def _empty_task_ms(cluster, shared, workers):
+    task = cluster.ray.remote(num_cpus=cluster.threads)(lambda dataset: len(dataset.faces))
+    cluster.ray.get([task.remote(shared) for _ in range(workers)])
+    began = time.perf_counter()
+    for _ in range(EMPTY_TASKS):
+        cluster.ray.get(task.remote(shared))
+    return round(1000 * (time.perf_counter() - began) / EMPTY_TASKS, 2)
+
+
 def plain():
-    """Seconds a trial without Ray: the same trainings in a process of their own, two threads."""
+    """Seconds a trial without Ray: the same trainings in a process of their own, on all cores."""
     done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=True)
     return round(float(done.stdout.split()[-1]) / TRIALS, 2)
 
 
 def optuna_ms():
-    """Milliseconds of Optuna's answers in SQLite after WHOLE trials: another trial, and an epoch reported."""
+    """Milliseconds of Optuna's answers after WHOLE trials: another trial, an epoch reported."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        study = optuna.create_study(
-            storage=f"sqlite:///{folder}/study.db",
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True),
-        )
-        span = optuna.distributions.FloatDistribution(0.0, 1.0)
-        random = np.random.default_rng(0)
-        study.add_trials(
-            [
-                optuna.trial.create_trial(
-                    value=float(values.sum()),
-                    distributions=dict.fromkeys("abcde", span),
-                    params=dict(zip("abcde", map(float, values), strict=True)),
-                )
-                for values in random.random((WHOLE, 5))
-            ]
-        )
-        began, asks, reports = time.perf_counter(), 5, 0.0
+        study = _filled_study(optuna, folder)
+        began, asks, epochs, reports = time.perf_counter(), 5, 20, 0.0
         for _ in range(asks):
             trial = study.ask()
             for name in "abcde":
                 trial.suggest_float(name, 0, 1)
             before = time.perf_counter()
-            for epoch in range(20):
+            for epoch in range(epochs):
                 trial.report(0.5, epoch)
                 trial.should_prune()
             reports += time.perf_counter() - before
             study.tell(trial, 0.5)
         return {
             "ask": round(1000 * (time.perf_counter() - began - reports) / asks, 1),
-            "report": round(50 * reports / asks, 2),
+            "report": round(1000 * reports / (asks * epochs), 2),
         }
 
 
+def _filled_study(optuna, folder):
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder}/study.db",
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True),
+    )
+    distributions = dict.fromkeys("abcde", optuna.distributions.FloatDistribution(0.0, 1.0))
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                value=float(values.sum()),
+                distributions=distributions,
+                params=dict(zip("abcde", map(float, values), strict=True)),
+            )
+            for values in np.random.default_rng(0).random((WHOLE, 5))
+        ]
+    )
+    return study
+
+
 def writes():
-    """[{"in_flight", "per_second", "p50_ms", "p99_ms"}]: epochs written by CLIENTS processes, ever more at a time."""
+    """For ever more writes at a time, a dict: in_flight, and as of scale_report.summary."""
     from tests.servers import Server, postgresql
 
     with tempfile.TemporaryDirectory() as folder, postgresql() as database:
         server = Server(database, Path(folder))
         try:
-            found, context = [], multiprocessing.get_context("spawn")
-            barrier = context.Barrier(CLIENTS)
-            pool = context.Pool(
-                CLIENTS, initializer=_client_starts, initargs=(server.address, barrier)
-            )
-            for each in (1, 2, 3, 4):
-                told = pool.map(_client, [each] * CLIENTS, chunksize=1)
-                seconds = np.concatenate([latencies for latencies, _, _ in told])
-                middle, late = (
-                    round(1000 * float(np.percentile(seconds, share))) for share in (50, 99)
-                )
-                rate = sum(len(latencies) / spent for latencies, spent, _ in told)
-                found.append(
-                    {
-                        "in_flight": CLIENTS * each,
-                        "per_second": round(rate, 1),
-                        "p50_ms": middle,
-                        "p99_ms": late,
-                        "refused": sum(refused for *_, refused in told),
-                    }
-                )
-                say(f"  {found[-1]}")
-                if found[-1]["p99_ms"] > 1000 or found[-1]["refused"]:
-                    break
-            pool.terminate()
-            return found
+            context = multiprocessing.get_context("spawn")
+            started = (server.address, context.Barrier(CLIENTS))
+            measured = []
+            with context.Pool(CLIENTS, initializer=_start_client, initargs=started) as pool:
+                for threads in (1, 2, 3, 4):
+                    results = pool.map(_client, [threads] * CLIENTS, chunksize=1)
+                    measured.append(
+                        {"in_flight": CLIENTS * threads, **scale_report.summary(results)}
+                    )
+                    say(f"  {measured[-1]}")
+                    if measured[-1]["p99_ms"] > MAX_WRITE_MS or measured[-1]["refused"]:
+                        break
+            return measured
         finally:
             server.kill()
 
 
-def _client_starts(address, barrier):
-    global ready
+def _start_client(address, barrier):
+    global all_ready
     os.environ |= {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}
-    ready = barrier
+    all_ready = barrier
 
 
-def _client(each):
-    """Write epochs for WRITING seconds from `each` threads; (seconds of each write, of all, how many were refused)."""
-    row = {
-        "epoch": 1,
-        "learning_rate": 0.1,
-        "running_loss": 1.0,
-        "running_accuracy": 0.5,
-        "selection_loss": 1.0,
-        "selection_accuracy": 0.5,
-    }
+def _client(thread_count):
+    """(seconds of each write, of all, how many were refused), from some threads."""
+    row = dict.fromkeys((name for name in loop.HISTORY if name != "chosen"), 1.0)
+    latencies, refused = [], []
     with store.store() as client:
-        run = client.create_run(search.experiment_of(client, "scale")).info.run_id
-        writing.log_epoch(client, run, row)
-        ready.wait(60)  # all clients together; one that failed must not hold up the others for ever
-        until, found, refused = time.perf_counter() + WRITING, [], []
+        run_id = client.create_run(search.experiment_of(client, "scale")).info.run_id
+        writing.log_epoch(client, run_id, row | {"epoch": 1})
+        all_ready.wait(60)  # one that failed must not hold up the others for ever
+        deadline = time.perf_counter() + WRITING
 
-        def write(place):
-            epoch = place
-            while time.perf_counter() < until:
-                epoch += each
+        def write(first):
+            epoch = first
+            while time.perf_counter() < deadline:
+                epoch += thread_count
                 began = time.perf_counter()
                 try:
-                    writing.log_epoch(client, run, row | {"epoch": epoch})
+                    writing.log_epoch(client, run_id, row | {"epoch": epoch})
                 except Exception as error:
                     refused.append(error)
-                found.append(time.perf_counter() - began)
+                latencies.append(time.perf_counter() - began)
 
         began = time.perf_counter()
-        threads = [threading.Thread(target=write, args=(place,)) for place in range(each)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-        return found, time.perf_counter() - began, len(refused)
-
-
-def model(found, settings=None):
-    """What WHOLE trainings with the defaults would take: (seconds of one, a dict for each number of machines).
-
-    load: what each service would be asked for, as a share of what it was measured to give.
-    """
-    settings = settings or params.load().train
-    best = max(found["trials"], key=lambda one: one["images_per_second"])
-    images = (
-        found["training_images"]
-        * settings.epochs
-        * (1 - settings.low_resolution * (1 - (32 / 48) ** 2))
-    )
-    trial = images / (best["images_per_second"] / best["workers"])
-    fine = [
-        one for one in found["writes"] if one["p99_ms"] <= 1000 and not one["refused"]
-    ] or found["writes"][:1]
-    taken = [one["per_second"] for one in fine]
-    rows = []
-    for machines in MACHINES:
-        workers = machines * best["workers"]
-        seconds = math.ceil(WHOLE / workers) * trial + best["start_seconds"]
-        epochs, asked = (
-            workers * settings.epochs / trial,
-            workers / trial,
-        )  # that end each second, somewhere
-        rows.append(
-            {
-                "machines": machines,
-                "workers": workers,
-                "hours": round(seconds / 3600, 1),
-                "core_hours": round(found["machine"]["cores"] * machines * seconds / 3600),
-                "load": {
-                    "MLflow's server": epochs / max(taken),
-                    "Optuna": (
-                        epochs * found["optuna_ms"]["report"] + asked * found["optuna_ms"]["ask"]
-                    )
-                    / 1000,
-                    "checkpoints at 100 MB/s": epochs * best["checkpoint_mb"] / 100,
-                },
-            }
-        )
-    return trial, rows
-
-
-def text(found):
-    trial, rows = model(found)
-    machine = found["machine"]
-    lines = [
-        "# What many trials cost on many machines",
-        "",
-        f"Generated by `python -m benchmarks.scale` on {machine['cores']} cores of {machine['cpu']}. A measured trial:",
-        f"the default network in float32, {EPOCHS} epochs of {found['images']:,} faces; {TRIALS} trials a line.",
-        "",
-        "## Measured: one machine",
-        "",
-        "| Ray workers | threads each | images/s, all together, starts included | seconds a trial | of them training |"
-        " a worker's start, s | an empty task, ms |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {one['workers']} | {one['threads']} | {one['images_per_second']:,} | {one['seconds_a_trial']} | "
-        f"{one['training_seconds'] / one['workers']:.2f} | {one['start_seconds']} | {one['empty_task_ms']} |"
-        for one in found["trials"]
-    ]
-    alone = next(one for one in found["trials"] if one["workers"] == 1)
-    lines += [
-        "",
-        f"The same trials in a process without Ray: {found['plain_seconds']} s each, so that Ray costs "
-        f"{alone['seconds_a_trial'] - found['plain_seconds']:.2f} s a trial (checkpoints of {alone['checkpoint_mb']} MB "
-        "included, which the plain process does not write).",
-        "",
-        f"## Measured: writes of {CLIENTS} clients to one MLflow server (PostgreSQL, one worker process)",
-        "",
-        "| at a time | epochs written a second | median, ms | 99 %, ms | refused |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {one['in_flight']} | {one['per_second']} | {one['p50_ms']} | {one['p99_ms']} | {one['refused']} |"
-        for one in found["writes"]
-    ]
-    if found["writes"][-1]["refused"]:
-        lines += [
-            "",
-            "Refused: MLflow lends 15 database connections to a worker process and waits 30 seconds for one",
-            "(MLFLOW_SQLALCHEMYSTORE_POOL_SIZE raises that). No trial is lost by it: a sweep's truth is Optuna's file.",
-        ]
-    lines += [
-        "",
-        f"Optuna in SQLite, after {WHOLE:,} trials: {found['optuna_ms']['ask']} ms for the next trial, "
-        f"{found['optuna_ms']['report']} ms for an epoch reported and the question whether to prune.",
-        "",
-        f"## Worked out, not measured: {WHOLE:,} trials of the default training",
-        "",
-        f"A trial on the better of the two layouts takes {duration(trial)}. Shares above 1 mean: cannot keep up.",
-        "",
-        f"| machines of {machine['cores']} cores | workers | time | core hours | {' | '.join(rows[0]['load'])} |",
-        "|---|---|---|---|" + "---|" * len(rows[0]["load"]),
-    ]
-    lines += [
-        f"| {row['machines']} | {row['workers']} | {row['hours']} h | {row['core_hours']} | "
-        + " | ".join(f"{share:.3f}" for share in row["load"].values())
-        + " |"
-        for row in rows
-    ]
-    load = rows[-1]["load"]
-    first = max(load, key=load.get)
-    full = rows[-1]["machines"] / load[first]
-    lines += [
-        "",
-        f"First bottleneck: {first}, full at about {full:,.0f} machines. Until there the hours are training",
-        "and nothing else: a trial costs epochs times faces, so pruning and smaller faces save more than any engine.",
-        "",
-        "Assumed: machines like this one; every trial runs to its end; MLflow's clients, its server and PostgreSQL shared",
-        "this machine's cores, so a server of its own takes more. Ray's own head was tried with no more than two nodes.",
-    ]
-    return "\n".join([*lines, ""])
+        with ThreadPoolExecutor(thread_count) as pool:
+            list(pool.map(write, range(thread_count)))
+        return latencies, time.perf_counter() - began, len(refused)
 
 
 def main():
@@ -361,23 +230,19 @@ def main():
             "scale: PostgreSQL is not installed; on Debian: apt-get install postgresql"
         )
     read_faces()
-    found = {
-        "machine": provenance.machine(),
-        "images": IMAGES,
-        "training_images": len(Dataset.load(FACES).split("train").faces),
-    }
+    results = {"machine": provenance.machine(), "images": IMAGES}
+    results |= {"training_images": training_images(), "trials": []}
     say("trials on one worker, on two, and without Ray")
-    found["trials"] = []
     for threads in (os.cpu_count(), max(os.cpu_count() // 2, 1)):
-        found["trials"].append(trials(threads))
-        say(f"  {found['trials'][-1]}")
-    found["plain_seconds"] = plain()
+        results["trials"].append(trials(threads))
+        say(f"  {results['trials'][-1]}")
+    results["plain_seconds"] = plain()
     say("Optuna's answers")
-    found["optuna_ms"] = optuna_ms()
+    results["optuna_ms"] = optuna_ms()
     say("MLflow's writes")
-    found["writes"] = writes()
-    files.write_json(NOTES, found)
-    files.write_text(PAGE, text(found))
+    results["writes"] = writes()
+    files.write_json(NOTES, results)
+    files.write_text(PAGE, scale_report.text(results))
     say(f"wrote {PAGE}")
 
 

@@ -1,6 +1,8 @@
-"""`python -m ferlab verify`: the sample pipeline four times from scratch, and whether every output has the same bits.
+"""`python -m ferlab verify`: the sample pipeline four times from scratch, and whether every output
+has the same bits.
 
-Each time in a clone of its own with an empty DVC cache: twice plainly, once as a `--temp` experiment, once through the queue.
+Each time in a clone of its own with an empty DVC cache: twice plainly, once as a `--temp`
+experiment, once through the queue.
 """
 
 import os
@@ -24,59 +26,51 @@ WAYS = {
 
 
 def verify(changes=(), report=print):
-    """Run all and compare; `changes` are further `key=value` for `dvc exp run -S`. Raises UserError where an output differs."""
+    """Run all and compare. changes: further `key=value` for `dvc exp run -S`.
+
+    Raises UserError where an output differs, or a run fails.
+    """
     with tempfile.TemporaryDirectory(
         prefix="ferlab-verify-", ignore_cleanup_errors=True
     ) as temporary:
-        found = {}
+        outputs = {}
         for way in WAYS:
-            began = time.monotonic()
-            folder = Path(temporary) / way / "repository"
+            began, folder = time.monotonic(), Path(temporary) / way / "repository"
             lock = run(folder, way, ["download.dataset=sample", *changes])
-            found[way] = dvc_files.outputs(dvc_files.stages(lock))
-            report(f"{way}: {len(found[way])} outputs in {time.monotonic() - began:.0f} s")
-        compare(found, report)
+            outputs[way] = dvc_files.outputs(dvc_files.stages(lock))
+            seconds = time.monotonic() - began
+            report(f"{way}: {len(outputs[way])} outputs in {seconds:.0f} s")
+        compare(outputs, report)
 
 
-def compare(found, report=print):
-    """Print each output with its md5, from {way: {path: md5}}; UserError that names those that differ."""
+def compare(outputs, report=print):
+    """Report each output with its md5; UserError that names those that differ.
+
+    outputs: {way: {path: md5}}.
+    """
     different = []
-    for path in sorted(set().union(*found.values())):
-        hashes = list(dict.fromkeys(str(one.get(path)) for one in found.values()))
-        report(f"  {path:<26}{' and '.join(hashes)}" + (": DIFFERENT" if len(hashes) > 1 else ""))
+    for path in sorted(set().union(*outputs.values())):
+        hashes = list(dict.fromkeys(str(of_way.get(path)) for of_way in outputs.values()))
+        mark = ": DIFFERENT" if len(hashes) > 1 else ""
+        report(f"  {path:<26}{' and '.join(hashes)}{mark}")
         different += [path] if len(hashes) > 1 else []
     if different:
         raise UserError(f"not the same bits: {', '.join(different)}")
-    report(
-        f"all equal: {len(next(iter(found.values())))} outputs of {len(found)} runs from scratch"
-    )
+    count = len(next(iter(outputs.values())))
+    report(f"all equal: {count} outputs of {len(outputs)} runs from scratch")
 
 
 def run(folder, way, changes):
     """The dvc.lock of one run, as text."""
     clone(folder)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DVC_", "MLFLOW_TRACKING"))
-    }
-    environment |= {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "1",
-        **{
-            f"GIT_{who}_{what}": "ferlab@localhost"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        },
-    }
+    environment = _environment()
 
     def call(*command):
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if done.returncode:
-            reason = [
-                line for line in done.stdout.splitlines() + done.stderr.splitlines() if line.strip()
-            ][-3:]
-            raise UserError(f"{way}: `{' '.join(command[:4])}` failed: {' / '.join(reason)}")
+            lines = done.stdout.splitlines() + done.stderr.splitlines()
+            reason = " / ".join([line for line in lines if line.strip()][-3:])
+            raise UserError(f"{way}: `{' '.join(command[:4])}` failed: {reason}")
         return done.stdout
 
     call("git", "init", "-q")
@@ -88,18 +82,31 @@ def run(folder, way, changes):
         while re.search("Queued|Running", call("dvc", "queue", "status")):
             time.sleep(2)
     refs = call("git", "for-each-ref", "refs/exps", "--format=%(refname)").split()
-    made = [
-        ref for ref in refs if len(ref.split("/")) == 5
-    ]  # refs/exps/<2 digits>/<38 digits>/<name>
-    if not made:
-        raise UserError(
-            f"{way}: the experiment failed: {' / '.join(call('dvc', 'queue', 'status').splitlines()[:2])}"
+    # refs/exps/<2 digits>/<38 digits>/<name>
+    experiments = [ref for ref in refs if len(ref.split("/")) == 5]
+    if not experiments:
+        status = " / ".join(call("dvc", "queue", "status").splitlines()[:2])
+        raise UserError(f"{way}: the experiment failed: {status}")
+    return call("git", "show", f"{experiments[0]}:dvc.lock")
+
+
+def _environment():
+    """This one without DVC's and MLflow's settings, with a Git identity and this Python first."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DVC_", "MLFLOW_TRACKING"))
+    }
+    for person in ("AUTHOR", "COMMITTER"):
+        environment |= dict.fromkeys(
+            (f"GIT_{person}_NAME", f"GIT_{person}_EMAIL"), "ferlab@localhost"
         )
-    return call("git", "show", f"{made[0]}:dvc.lock")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return environment | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
 def clone(folder):
-    """Copy what Git tracks here, as it is in the working tree, but neither results nor the cache."""
+    """Copy the working tree's files that Git tracks, but neither results nor the cache."""
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True)
     if listed.returncode:
         raise UserError("no Git repository here; run from the repository's top folder")

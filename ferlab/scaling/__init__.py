@@ -1,1 +1,4 @@
-"""Many trainings: sweeps, recipes side by side, clusters."""
+"""Many trainings: sweeps (Optuna), recipes side by side, clusters (Ray).
+
+May know everything below: data, models, training, evaluation, tracking, reporting and serving.
+"""

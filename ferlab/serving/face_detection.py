@@ -1,4 +1,4 @@
-"""Where the faces of a photo are, each as the square that FER2013 would have cut out; and drawing what was found."""
+"""Where the faces of a photo are, as the squares that FER2013 would have cut out; drawing them."""
 
 import threading
 
@@ -7,19 +7,26 @@ import numpy as np
 
 from ferlab.files import UserError
 
-# Side of FER2013's own picture over the mean side of the box that a detector puts on it: python -m benchmarks.frame
+# Side of FER2013's own picture over the mean side of a detector's box on it (benchmarks/frame.py)
 FRAME = {"haar": 1.03, "mtcnn": 1.10}
-MAX_SIDE = 1280  # pixels: longer pictures are shrunk before the search, as faces that matter stay large enough
-LEAST_FACE = 24  # pixels, in the picture that is searched
-SURE = 0.9  # of mtcnn, which gives a probability with each box
+MAX_SIDE = 1280  # pixels: larger pictures are shrunk first; faces that matter stay large enough
+MIN_FACE = 24  # pixels, in the picture that is searched
+MIN_CONFIDENCE = 0.9  # of mtcnn's boxes
 BLUE, WHITE = (48, 99, 142), (255, 255, 255)  # RGB
+RED = (194, 59, 78)  # of Grad-CAM, as on the page of `explain`
 
 
 class Detector:
-    """Call it with an RGB picture, uint8 (H, W, 3), from any thread: squares, int64 (n, 3) as x, y, side, from left to right."""
+    """Finds faces; call it from any thread, with an RGB picture, uint8 (H, W, 3).
+
+    Returns squares, int64 (n, 3) as x, y, side in pixels, from left to right.
+    """
 
     def __init__(self, name=None):
-        """name: of DETECTORS; without one, mtcnn where it is installed, else haar."""
+        """name: of DETECTORS; without one, mtcnn where it is installed, else haar.
+
+        Raises UserError for a detector that is unknown or not installed.
+        """
         if name is None:
             try:
                 name, self._boxes = "mtcnn", _mtcnn()
@@ -30,7 +37,8 @@ class Detector:
                 self._boxes = DETECTORS[name]()
             except ImportError:
                 raise UserError(
-                    f"detector {name}: not installed; pip install --require-hashes -r requirements-use.txt"
+                    f"detector {name}: not installed; "
+                    "pip install --require-hashes -r requirements-use.txt"
                 ) from None
         else:
             raise UserError(f"detector {name!r}: unknown; choose {' or '.join(DETECTORS)}")
@@ -38,7 +46,7 @@ class Detector:
 
     def __call__(self, image):
         scale = min(1, MAX_SIDE / max(image.shape[:2]))
-        if min(image.shape[:2]) * scale < LEAST_FACE:
+        if min(image.shape[:2]) * scale < MIN_FACE:
             return np.zeros((0, 3), np.int64)
         small = (
             cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -56,16 +64,19 @@ class Detector:
 
 
 def _haar():
-    """OpenCV's frontal cascade (Viola and Jones 2001), as the texts of this field use it: fast, upright frontal faces only."""
+    """OpenCV's frontal cascade (Viola and Jones 2001), as the texts of this field use it: fast,
+    upright frontal faces only.
+    """
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
-    least = (LEAST_FACE, LEAST_FACE)
     return lambda image: cascade.detectMultiScale(
-        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 1.1, 8, minSize=least
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 1.1, 8, minSize=(MIN_FACE, MIN_FACE)
     )
 
 
 def _mtcnn():
-    """Zhang et al. 2016 (arXiv:1604.02878), three small networks: also turned and partly hidden faces, ten times slower."""
+    """Zhang et al. 2016 (arXiv:1604.02878), three small networks: also turned and partly hidden
+    faces, ten times slower.
+    """
     import keras
     from mtcnn import MTCNN
 
@@ -78,7 +89,7 @@ def _mtcnn():
     return lambda image: [
         face["box"]
         for face in find(image)
-        if face["confidence"] >= SURE and min(face["box"][2:]) >= LEAST_FACE
+        if face["confidence"] >= MIN_CONFIDENCE and min(face["box"][2:]) >= MIN_FACE
     ]
 
 
@@ -86,7 +97,9 @@ DETECTORS = {"haar": _haar, "mtcnn": _mtcnn}
 
 
 def draw(image, squares, words):
-    """A copy of an RGB picture with a frame for each square and its words above it (inside, where there is no room above)."""
+    """A copy of an RGB picture with a frame for each square and its words above it (inside, where
+    there is no room above).
+    """
     image = image.copy()
     size = max(0.45, max(image.shape[:2]) / 1600)
     thick = max(1, round(2 * size))
@@ -109,3 +122,9 @@ def draw(image, squares, words):
             cv2.LINE_AA,
         )
     return image
+
+
+def reddened(face, heat):
+    """uint8 (48, 48, 3): a gray face, red where `heat` (0 to 1) is high."""
+    share = 0.65 * heat[..., None]
+    return ((1 - share) * face[..., None] + share * np.array(RED)).round().astype(np.uint8)

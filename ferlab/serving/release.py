@@ -1,4 +1,6 @@
-"""`python -m ferlab ship <key>`: a recipe's model into pretrained/, with its card, so that a fresh clone can predict at once."""
+"""`python -m ferlab release <key>`: a recipe's model into pretrained/, with its card, so that a
+fresh clone can predict at once.
+"""
 
 import shutil
 import tempfile
@@ -8,51 +10,31 @@ from ferlab import dvc_files, files, recipes
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import calibration, tables
 from ferlab.reporting import explain_page
-from ferlab.serving import predict
+from ferlab.serving import model_lookup
 
-MAX_BYTES = 3_000_000
+MAX_BYTES = 3_000_000  # of a model that every clone downloads
 
 
 def release(key):
-    """Replace pretrained/ by the pinned model of this key; UserError where the model at hand is another one, or too large."""
+    """Replace pretrained/ by the pinned model of this key.
+
+    Raises UserError where the model at hand is another one or too large, or knows other classes.
+    """
     metrics, details, _, _ = recipes.read_result(key)
     if tuple(details["classes"]) != CLASSES:
         raise files.UserError(
-            f"{key}: knows {len(details['classes'])} classes; what ships must know FER2013's {len(CLASSES)}"
+            f"{key}: knows {len(details['classes'])} classes; "
+            f"a released model must know FER2013's {len(CLASSES)}"
         )
     settings = recipes.load_recipe(*recipes.recipe_of(key))
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
-        predict.bring(key, path)
-        size, found, wanted = path.stat().st_size, files.md5(path), pinned(key)
-        if found != wanted:
-            raise files.UserError(
-                f"{key}: its model has the md5 {found}, {recipes.RECIPES}/dvc.lock says {wanted}; "
-                f"dvc --cd {recipes.RECIPES} checkout train@{key}"
-            )
-        if size > MAX_BYTES:
-            raise files.UserError(
-                f"{key}: its model has {size:,} bytes, at most {MAX_BYTES:,} ship with the repository"
-            )
-        with files.replacing(predict.SHIPPED) as folder:
+        model_lookup.fetch(key, path)
+        _check(key, path)
+        with files.replacing(model_lookup.RELEASED) as folder:
             folder.mkdir()
             shutil.copy(path, folder / "model.keras")
-            scores = {
-                name: value
-                for name, value in metrics.items()
-                if name.startswith("private_accuracy")
-            }
-            files.write_json(
-                folder / "model.json",
-                {
-                    "recipe": key,
-                    "sha256": files.sha256(path),
-                    "md5": found,
-                    "bytes": size,
-                    "dataset": details["dataset"],
-                    **scores,
-                },
-            )
+            files.write_json(folder / "model.json", _about(key, path, metrics, details))
             files.write_text(folder / "README.md", card(key, details, settings))
 
 
@@ -62,22 +44,51 @@ def pinned(key):
 
 
 def card(key, details, settings):
-    """The model card, from committed results alone."""
+    """The model card as Markdown, from committed results alone."""
     parts = tables.parts(tables.of_recipe(key))
-    split = tables.final(parts)
-    trusted = {"split": split, "error": calibration.calibration_error(parts[split])}
-    if settings.train.select_on in parts:
-        chosen = calibration.temperature(parts[settings.train.select_on])
-        trusted |= {
-            "temperature": chosen,
-            "chosen_on": settings.train.select_on,
-            "error_temperature_scaled": calibration.calibration_error(
-                calibration.temperature_scaled(parts[split], chosen)
-            ),
+    split, selected_on = tables.final(parts), settings.train.select_on
+    reliability = {"split": split, "error": calibration.calibration_error(parts[split])}
+    if selected_on in parts:
+        temperature = calibration.temperature(parts[selected_on])
+        scaled = calibration.temperature_scaled(parts[split], temperature)
+        reliability |= {
+            "temperature": temperature,
+            "chosen_on": selected_on,
+            "error_temperature_scaled": calibration.calibration_error(scaled),
         }
+    recipe = f"../{recipes.RECIPES}/{recipes.recipe_of(key)[0]}.yaml"
     head = (
-        f"The model that `python -m ferlab predict` takes where no other is named: recipe "
-        f"[{key}](../{recipes.RECIPES}/{recipes.recipe_of(key)[0]}.yaml), put here by `python -m ferlab ship {key}`. "
+        "The model that `python -m ferlab predict` takes where no other is named: recipe "
+        f"[{key}]({recipe}), put here by `python -m ferlab release {key}`. "
         "Its sha256 stands in model.json and is checked before the file is opened.\n\n"
     )
-    return head + explain_page.card(details, settings, trusted)
+    return head + explain_page.card(details, settings, reliability)
+
+
+def _check(key, path):
+    """Raise UserError where the model file is not the pinned one, or too large."""
+    md5, expected, size = files.md5(path), pinned(key), path.stat().st_size
+    if md5 != expected:
+        raise files.UserError(
+            f"{key}: its model has the md5 {md5}, {recipes.RECIPES}/dvc.lock says {expected}; "
+            f"dvc --cd {recipes.RECIPES} checkout train@{key}"
+        )
+    if size > MAX_BYTES:
+        raise files.UserError(
+            f"{key}: its model has {size:,} bytes; a released one has at most {MAX_BYTES:,}"
+        )
+
+
+def _about(key, path, metrics, details):
+    """The content of model.json."""
+    accuracies = {
+        name: value for name, value in metrics.items() if name.startswith("private_accuracy")
+    }
+    return {
+        "recipe": key,
+        "sha256": files.sha256(path),
+        "md5": files.md5(path),
+        "bytes": path.stat().st_size,
+        "dataset": details["dataset"],
+        **accuracies,
+    }

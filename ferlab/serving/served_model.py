@@ -1,4 +1,5 @@
-"""What `mlflow models serve` runs from the folder that `python -m ferlab export --format mlflow` writes: pictures in, faces out.
+"""What `mlflow models serve` runs from the folder that `python -m ferlab export --format mlflow`
+writes: pictures in, faces out.
 
 MLflow loads the model by running this file; nothing is pickled.
 """
@@ -21,11 +22,13 @@ from mlflow.types.schema import Array, Map, Object, Property
 from ferlab import files
 from ferlab.data.readers import images
 from ferlab.serving import face_detection
-from ferlab.serving.predict import Predictor
+from ferlab.serving.predictor import Predictor
 
 
 def signature():
-    """In: a column of pictures as base64. Out: for each its faces. A request may name another detector for itself."""
+    """In: a column of pictures as base64. Out: for each its faces. A request may name another
+    detector for itself.
+    """
     face = Object(
         [
             Property("box", Array(DataType.long)),
@@ -41,7 +44,7 @@ def signature():
 
 
 class Refused(MlflowException):
-    """Becomes status 400 and one line. MLflow would put all the request's pictures before the line."""
+    """Becomes status 400 and one line. MLflow itself would put the request's pictures before it."""
 
     def __init__(self, text):
         super().__init__(text, BAD_REQUEST)
@@ -52,7 +55,10 @@ class Refused(MlflowException):
 
 
 class Served(PythonModel):
+    """The model that MLflow serves."""
+
     def load_context(self, context):
+        """Load the .keras file; UserError where it is not the one that was exported."""
         path, about = Path(context.artifacts["model"]), context.model_config
         if files.sha256(path) != about["sha256"]:
             raise files.UserError(
@@ -63,7 +69,9 @@ class Served(PythonModel):
         self.detectors = {}
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
-        """model_input: a frame with the column `image`. Returns [{"faces": [{"box": [x, y, side], ...}]}]."""
+        """model_input: a frame with the column `image`. Returns [{"faces": [{"box": [x, y, side],
+        ...}]}].
+        """
         try:
             pictures = [
                 _picture(text, number) for number, text in enumerate(model_input["image"], 1)
@@ -81,14 +89,14 @@ class Served(PythonModel):
                             zip(predictor.classes, row.astype(float).round(6).tolist(), strict=True)
                         ),
                     }
-                    for square, row in zip(squares.tolist(), given, strict=True)
+                    for square, row in zip(squares.tolist(), probabilities, strict=True)
                 ]
             }
-            for squares, given in predictor(pictures)
+            for squares, probabilities in predictor(pictures)
         ]
 
     def _with(self, name):
-        """The predictor with this detector (as of faces.Detector, or `none`), which is made once."""
+        """The predictor with this detector, of face_detection.DETECTORS or `none`; made once."""
         if name not in self.detectors:
             predictor = copy.copy(self.predictor)
             predictor.detector = None if name == "none" else face_detection.Detector(name)
@@ -97,7 +105,9 @@ class Served(PythonModel):
 
 
 def _picture(text, number):
-    """uint8 (H, W, 3) of the base64 of an image file; number: its place in the request, for the error."""
+    """uint8 (H, W, 3) of the base64 of an image file; number: its place in the request, for the
+    error.
+    """
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -20,10 +20,10 @@ def repository(tmp_path_factory):
 
 def troubles(repository, **more):
     done = repository.run("python -m ferlab doctor", **more)
-    found = [line[2:] for line in done.stdout.splitlines() if line.startswith("! ")]
-    assert done.returncode == bool(found), done.stdout + done.stderr
+    lines = [line[2:] for line in done.stdout.splitlines() if line.startswith("! ")]
+    assert done.returncode == bool(lines), done.stdout + done.stderr
     assert "cpu " in done.stdout
-    return " | ".join(found)
+    return " | ".join(lines)
 
 
 def troubles_with(repository, file, old, new):
@@ -43,8 +43,8 @@ def test_a_healthy_repository_has_no_trouble(repository):
 
 
 def test_changed_and_wrong_parameters_are_found(repository):
-    found = troubles_with(repository, "params.yaml", "  epochs: 2", "  epoch: 2")
-    assert "unknown key train.epoch" in found
+    reported = troubles_with(repository, "params.yaml", "  epochs: 2", "  epoch: 2")
+    assert "unknown key train.epoch" in reported
 
 
 def test_a_detached_head_is_found(repository):
@@ -68,10 +68,10 @@ def test_servers_and_remotes_that_cannot_be_used_are_found(repository):
         repository, MLFLOW_TRACKING_URI=address
     )
     remote = "['remote \"group\"']\n    url = s3://data/dvc\n"
-    found = troubles_with(
+    reported = troubles_with(
         repository, ".dvc/config", "[core]\n", f"{remote}[core]\n    remote = group\n"
     )
-    assert "DVC's remote group (s3://data/dvc): no credentials" in found
+    assert "DVC's remote group (s3://data/dvc): no credentials" in reported
     assert "config" in troubles_with(repository, ".dvc/config", "[core]", "[core")
 
 
@@ -79,9 +79,9 @@ def test_an_unfinished_training_and_missing_data_are_found(repository):
     note = repository.path / ".ferlab/resume/abc/live.json"
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"epoch": 2}))
-    found = troubles_with(repository, "params.yaml", "  epochs: 2", "  epochs: 3")
-    assert "a training stopped after 2 epochs" in found
-    assert "params.yaml differs from the last commit" in found
+    reported = troubles_with(repository, "params.yaml", "  epochs: 2", "  epochs: 3")
+    assert "a training stopped after 2 epochs" in reported
+    assert "params.yaml differs from the last commit" in reported
     note.unlink()
     assert "FER2013=/no/where: not found" in troubles(repository, FER2013="/no/where")
 
@@ -103,8 +103,8 @@ def test_a_missing_git_identity_is_found(repository):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder with a pipeline of one output and its lock, and a cache in which something lies."""
+def folder(tmp_path, monkeypatch):
+    """A folder with a pipeline of two outputs, its lock, and a cache that holds one of them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     stage = {"cmd": "x", "outs": ["a.csv", {"b.csv": {"cache": True}}]}
@@ -118,45 +118,45 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_missing_output_is_found_with_the_command_that_brings_it(here):
+def test_a_missing_output_is_found_with_the_command_that_brings_it(folder):
     assert list(doctor.missing()) == []
     for name in ("a.csv", "b.csv"):
-        (here / name).unlink()
+        (folder / name).unlink()
     assert list(doctor.missing()) == [
         ("a.csv is missing, though dvc.lock names it", "dvc checkout"),
         ("b.csv is missing, though dvc.lock names it", "dvc repro makes it again"),
     ]
-    shutil.rmtree(here / ".dvc")  # a fresh clone: nothing was ever made here
+    shutil.rmtree(folder / ".dvc")  # a fresh clone: nothing was ever made folder
     assert list(doctor.missing()) == []
 
 
-def test_a_lock_of_an_older_pipeline_is_found(here):
+def test_a_lock_of_an_older_pipeline_is_found(folder):
     assert list(doctor.old_lock()) == []
-    (here / "dvc.yaml").write_text((here / "dvc.yaml").read_text().replace("a.csv", "c.csv"))
+    (folder / "dvc.yaml").write_text((folder / "dvc.yaml").read_text().replace("a.csv", "c.csv"))
     assert "(it names a.csv)" in next(doctor.old_lock())[0]
-    (here / "dvc.lock").write_text("<<<<<<< HEAD")
+    (folder / "dvc.lock").write_text("<<<<<<< HEAD")
     assert list(doctor.old_lock()) == list(doctor.missing()) == []
 
 
-def test_a_full_disk_is_found(here, monkeypatch):
-    assert list(doctor.disk()) == [] or shutil.disk_usage(here).free < doctor.FREE_GIB * 2**30
+def test_a_full_disk_is_found(folder, monkeypatch):
+    assert list(doctor.disk()) == [] or shutil.disk_usage(folder).free < doctor.FREE_GIB * 2**30
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**30))
     assert "1.0 GiB free" in next(doctor.disk())[0]
 
 
-def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(here, monkeypatch):
+def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(folder, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv(
         "MLFLOW_TRACKING_URI", ""
     )  # MLflow sets it in this process; gone after the test
-    assert list(doctor.dead_runs()) == []
+    assert list(doctor.dead_mlflow_runs()) == []
     with store.store() as client:
         experiment = client.create_experiment("x")
         client.create_run(experiment, run_name="lives", tags=store.process())
         client.create_run(
             experiment, run_name="died", tags=store.process() | {"ferlab.started": "1.0"}
         )
-    assert [what for what, _ in doctor.dead_runs()] == [
+    assert [what for what, _ in doctor.dead_mlflow_runs()] == [
         "MLflow shows 1 runs as running whose processes have ended (died)"
     ]
     with store.store() as client:
@@ -166,6 +166,6 @@ def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(here, mon
         "lives": "RUNNING",
         "died": "KILLED",
     }
-    assert list(doctor.dead_runs()) == []
-    (here / "mlflow.db").write_bytes(b"no database" * 1000)
-    assert "file is not a database" in next(doctor.dead_runs())[0]
+    assert list(doctor.dead_mlflow_runs()) == []
+    (folder / "mlflow.db").write_bytes(b"no database" * 1000)
+    assert "file is not a database" in next(doctor.dead_mlflow_runs())[0]

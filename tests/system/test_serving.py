@@ -1,4 +1,6 @@
-"""The folder that `export --format mlflow` writes, served by `mlflow models serve` away from any checkout and asked over HTTP."""
+"""The folder that `export --format mlflow` writes, served by `mlflow models serve` away from any
+checkout and asked over HTTP.
+"""
 
 import base64
 import concurrent.futures
@@ -16,7 +18,7 @@ from ferlab import models
 from ferlab.data.classes import CLASSES
 from ferlab.data.readers import images
 from ferlab.serving import export
-from ferlab.serving.predict import Predictor
+from ferlab.serving.predictor import Predictor
 from ferlab.training import backend, model_file
 from tests.conftest import REPOSITORY
 
@@ -53,7 +55,7 @@ def test_the_folder_holds_model_code_and_signature_and_no_pickle(folder, model):
     from mlflow.models import Model
 
     assert (folder / "artifacts/small.keras").read_bytes() == model.read_bytes()
-    assert (folder / "code/ferlab/predict.py").exists()
+    assert (folder / "code/ferlab/serving/predictor.py").exists()
     assert not [file for file in folder.rglob("*") if file.suffix in (".pkl", ".pickle", ".pyc")]
     about = Model.load(folder)
     assert about.signature.inputs.input_names() == ["image"]

@@ -1,14 +1,13 @@
-"""A sweep finds what is better, prunes what is hopeless, goes on where it was killed, and refuses ranges that cannot be."""
-
-from dataclasses import replace
+"""A sweep finds what is better, prunes what is hopeless, goes on where it was killed, and refuses
+ranges that cannot be.
+"""
 
 import pandas as pd
 import pytest
 
 from ferlab import params
 from ferlab.files import UserError
-from ferlab.scaling import sweep
-from ferlab.training import loop
+from ferlab.scaling import search, sweep, sweep_file
 from tests.repository import TOP
 from tests.synthetic import trainable
 
@@ -23,8 +22,10 @@ ranges:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
-    """A bench with 35 training images of two classes that brightness tells apart, and a sweep of four short trials."""
+def workspace(tmp_path, monkeypatch):
+    """A workspace with 35 training images of two classes that brightness tells apart, and a sweep
+    of four short trials.
+    """
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     return trainable(
         tmp_path, monkeypatch, {"angry": (9, 4, 4), "happy": (26, 10, 10)}, epochs=2, batch_size=16
@@ -35,68 +36,75 @@ class Killed(BaseException):
     """As a SIGKILL: nothing of Optuna's catches it."""
 
 
+def trained_epochs(monkeypatch):
+    """The list to which every epoch that is trained from now on is added, as (trial, epoch)."""
+    epochs, report = [], search.Trial.epoch
+
+    def epoch(self, row):
+        epochs.append((self.optuna.number, row["epoch"]))
+        return report(self, row)
+
+    monkeypatch.setattr(search.Trial, "epoch", epoch)
+    return epochs
+
+
 @pytest.mark.parametrize("end", [Killed, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)])
-def test_a_broken_off_sweep_goes_on_and_ends_with_all_its_trials(bench, monkeypatch, end):
-    fit, calls = loop.fit, []
+def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials(
+    workspace, monkeypatch, end
+):
+    epochs = trained_epochs(monkeypatch)
+    with monkeypatch.context() as patch:
+        report = search.Trial.epoch
 
-    def broken_off_in_the_third(dataset, chosen, checkpoint, callbacks):
-        calls.append(checkpoint.exists())
-        if len(calls) != 3:
-            return fit(dataset, chosen, checkpoint, callbacks)
+        def interrupted_after_the_fifth_epoch(self, row):
+            report(self, row)
+            if len(epochs) == 5:
+                raise end
 
-        def epoch(row, seconds):
-            callbacks.on_epoch(row, seconds)
-            raise end
-
-        return fit(dataset, chosen, checkpoint, replace(callbacks, on_epoch=epoch))
-
-    monkeypatch.setattr(loop, "fit", broken_off_in_the_third)
-    with pytest.raises(end):
-        sweep.sweep(report=lambda line: None)
-    said = []
-    monkeypatch.setattr(
-        "ferlab.tracking.store.is_alive", lambda tags: False
-    )  # the process of the first call would be dead
-    study = sweep.sweep(report=said.append)
+        patch.setattr(search.Trial, "epoch", interrupted_after_the_fifth_epoch)
+        with pytest.raises(end):
+            sweep.sweep(report=lambda line: None)
+    # the process of the first call would be dead
+    monkeypatch.setattr("ferlab.tracking.store.is_alive", lambda tags: False)
+    lines = []
+    study = sweep.sweep(report=lines.append)
     states = [trial.state.name for trial in study.trials]
     assert states.count("COMPLETE") + states.count("PRUNED") == 4 and states.count("FAIL") == 1
-    assert calls == [
-        False,
-        False,
-        False,
-        True,
-        False,
-    ]  # what was killed was tried again first, from its checkpoint
-    assert said[-1].startswith("best: ") and "dvc exp run -S train.learning_rate=" in said[-1]
+    # the third trial was interrupted after its first epoch; the fourth is the same, and goes on
+    assert epochs == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (3, 2), (4, 1), (4, 2)]
+    assert study.trials[2].params == study.trials[3].params
+    assert lines[-1].startswith("best: ") and "dvc exp run -S train.learning_rate=" in lines[-1]
     rates = {trial.params["train.learning_rate"] for trial in study.trials}
     assert len(rates) == 4  # the second call does not ask for the first one's trials again
-    page = (bench / "reports/sweep.md").read_text()
+    page = (workspace / "reports/sweep.md").read_text()
     assert page.count("\n| ") == 5 and "Private was not looked at" in page
-    assert not list((bench / ".ferlab/sweeps/tiny").glob("*.npz"))
+    assert not list((workspace / ".ferlab/sweeps/tiny").glob("*.npz"))
 
-    from ferlab.tracking import store
-
-    with store.store() as client:
-        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    runs = mlflow_runs()
     assert len([run for run in runs if run.info.run_name.startswith("sweep-tiny")]) >= 4
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
 
-    monkeypatch.setattr(loop, "fit", None)  # nothing is left to train
-    assert len(sweep.sweep(report=said.append).trials) == 5
+    assert len(sweep.sweep(report=lines.append).trials) == 5
+    assert len(epochs) == 8  # nothing was left to train
 
 
-class Fake:
-    """A cluster with room for two whose trainings are over at once: four epochs, the accuracy 0.5, of every third only 0.1."""
+def mlflow_runs():
+    from ferlab.tracking import store
 
-    def __init__(self, breaks=None):
-        self.breaks, self.running, self.stopped, self.forgotten, self.most, self.count = (
-            breaks,
-            {},
-            set(),
-            [],
-            0,
-            0,
-        )
+    with store.store() as client:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return client.search_runs(experiments)
+
+
+class FakeCluster:
+    """A cluster with room for two whose trainings are over at once: four epochs of accuracy 0.5,
+    every third training of only 0.1. failing: the numbers of trainings that fail at their end.
+    interrupt: raised in the middle of the third training."""
+
+    def __init__(self, interrupt=None, failing=(), capacity=2):
+        self.interrupt, self.failing, self.capacity = interrupt, failing, lambda: capacity
+        self.running, self.stopped, self.forgotten = {}, set(), []
+        self.most_at_a_time, self.started = 0, 0
 
     def __call__(self, folder):
         return self
@@ -104,14 +112,11 @@ class Fake:
     def share(self, dataset):
         return dataset
 
-    def slots(self):
-        return 2
-
     def start(self, name, shared, settings):
-        self.count += 1
+        self.started += 1
         self.stopped.discard(name)
-        self.running[name] = [self.count, 0]
-        self.most = max(self.most, len(self.running))
+        self.running[name] = {"number": self.started, "epochs": 0}
+        self.most_at_a_time = max(self.most_at_a_time, len(self.running))
 
     def stop(self, name):
         self.stopped.add(name)
@@ -122,115 +127,96 @@ class Fake:
     def close(self):
         self.running = {}
 
-    def news(self):
-        told = []
-        for name, state in list(self.running.items()):
-            if self.breaks and state == [3, 1]:
-                raise self.breaks
-            state[1] += 1
-            accuracy = 0.5 if state[0] % 3 else 0.1
-            rows = [
-                {
-                    "epoch": epoch + 1,
-                    "running_loss": 1.0,
-                    "selection_loss": 1.0,
-                    "selection_accuracy": accuracy,
-                }
-                for epoch in range(state[1])
-            ]
-            told.append((name, "epoch", (rows[-1], 1.0)))
-            if name in self.stopped or state[1] == 4:
+    def events(self):
+        events = []
+        for name, training in list(self.running.items()):
+            if self.interrupt and training == {"number": 3, "epochs": 1}:
+                raise self.interrupt
+            training["epochs"] += 1
+            rows = self.history(training)
+            events.append((name, "epoch", (rows[-1], 1.0)))
+            if name in self.stopped or training["epochs"] == 4:
                 del self.running[name]
-                done = {"history": pd.DataFrame(rows), "seconds": [1.0] * 4, "model": name.encode()}
-                told.append(
-                    (name, "stopped", None) if name in self.stopped else (name, "done", done)
-                )
-        return told
+                events.append(self.end(name, training, rows))
+        return events
+
+    def history(self, training):
+        row = {"running_loss": 1.0, "selection_loss": 1.0}
+        row["selection_accuracy"] = 0.5 if training["number"] % 3 else 0.1
+        return [row | {"epoch": epoch + 1} for epoch in range(training["epochs"])]
+
+    def end(self, name, training, rows):
+        if name in self.stopped:
+            return name, "stopped", None
+        if training["number"] in self.failing:
+            return name, "failed", UserError("no")
+        result = {"history": pd.DataFrame(rows), "seconds": [1.0] * 4, "model": name.encode()}
+        return name, "done", result
 
 
-def test_a_cluster_is_kept_full_and_hopeless_trials_are_stopped(bench):
-    text = (bench / "params.yaml").read_text()
-    (bench / "params.yaml").write_text(text.replace("epochs: 2", "epochs: 4"))
-    (bench / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 9"))
-    said, fake = [], Fake()
-    study = sweep.sweep(report=said.append, cluster=fake)
+def test_a_cluster_is_kept_full_and_hopeless_trials_are_stopped(workspace):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("epochs: 2", "epochs: 4"))
+    (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 9"))
+    lines, cluster = [], FakeCluster()
+    study = sweep.sweep(report=lines.append, cluster=cluster)
     states = [trial.state.name for trial in study.trials]
-    assert len(states) == 9 and fake.most == 2 and fake.count == 9
-    assert (
-        states[5] == states[8] == "PRUNED" and states.count("PRUNED") == 2
-    )  # the first four are never pruned
-    assert len(fake.forgotten) == 9 and sum("pruned after" in line for line in said) == 2
-    assert said[-1].startswith("best: 50.00 %")
+    assert len(states) == 9 and cluster.most_at_a_time == 2 and cluster.started == 9
+    # the first four are never pruned
+    assert states[5] == states[8] == "PRUNED" and states.count("PRUNED") == 2
+    assert len(cluster.forgotten) == 9 and sum("pruned after" in line for line in lines) == 2
+    assert lines[-1].startswith("best: 50.00 %")
 
 
-def test_three_failures_end_a_sweep_and_one_does_not(bench):
-    class Failing(Fake):
-        def news(self):
-            told = super().news()
-            return [
-                (name, "failed", UserError("no"))
-                if kind == "done" and self.count in self.bad
-                else (name, kind, what)
-                for name, kind, what in told
-            ]
-
-    (bench / "sweep.yaml").write_text(SWEEP)
-    fake = Failing()
-    fake.bad, fake.slots = [2], lambda: 1
-    study = sweep.sweep(report=lambda line: None, cluster=fake)
+def test_three_failures_end_a_sweep_and_one_does_not(workspace):
+    cluster = FakeCluster(failing=[2], capacity=1)
+    study = sweep.sweep(report=lambda line: None, cluster=cluster)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"] + 3 * ["COMPLETE"]
-    (bench / "sweep.yaml").write_text(SWEEP.replace("name: tiny", "name: other"))
-    fake = Failing()
-    fake.bad, fake.slots = [1, 2, 3], lambda: 1
+    (workspace / "sweep.yaml").write_text(SWEEP.replace("name: tiny", "name: other"))
     with pytest.raises(UserError, match="three trials failed, the last: no"):
-        sweep.sweep(report=lambda line: None, cluster=fake)
-    fake.slots = lambda: 0
+        cluster = FakeCluster(failing=[1, 2, 3], capacity=1)
+        sweep.sweep(report=lambda line: None, cluster=cluster)
     with pytest.raises(UserError, match="no node left that is large enough"):
-        sweep.sweep(report=lambda line: None, cluster=fake)
+        sweep.sweep(report=lambda line: None, cluster=FakeCluster(capacity=0))
 
 
-def test_a_diverged_trial_here_does_not_end_the_sweep_but_three_do(bench, monkeypatch):
-    fit, calls, bad = loop.fit, [], [2]
-
-    def sometimes(*arguments):
-        calls.append(arguments)
-        if len(calls) in bad:
-            raise UserError("the loss is no number")
-        return fit(*arguments)
-
-    monkeypatch.setattr(loop, "fit", sometimes)
-    (bench / "sweep.yaml").write_text(SWEEP + "  train.batch_size: {from: 8, to: 16}\n")
-    said = []
-    study = sweep.sweep(report=said.append)
-    states = [trial.state.name for trial in study.trials]
-    assert (
-        states.count("FAIL") == 1
-        and len(states) == 5
-        and any("failed: the loss is no number" in line for line in said)
+def test_a_trial_that_cannot_be_trained_here_does_not_end_the_sweep_but_three_do(workspace):
+    """silva_2025 takes no smaller faces, with which these trainings begin."""
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(
+        text.replace("low_resolution: 0.0", "low_resolution: 0.5")
     )
+    ranges = SWEEP.replace("seed: 0", "seed: 28") + "  train.batch_size: {from: 8, to: 16}\n"
+    (workspace / "sweep.yaml").write_text(ranges + "  train.model: [small, silva_2025]\n")
+    lines = []
+    study = sweep.sweep(report=lines.append)
+    failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
+    assert 1 <= len(failed) <= 2 and len(study.trials) == 4 + len(failed)
+    assert {trial.params["train.model"] for trial in failed} == {"silva_2025"}
+    reasons = [line for line in lines if "failed: train.low_resolution = 0.5: the network" in line]
+    assert len(reasons) == len(failed)
     assert all(8 <= trial.params["train.batch_size"] <= 16 for trial in study.trials)
-    assert (
-        f"-S train.learning_rate={study.best_params['train.learning_rate']} " in said[-1]
-    )  # all digits: the same training
-    (bench / "sweep.yaml").write_text(SWEEP.replace("name: tiny", "name: other"))
-    calls, bad = [], [1, 2, 3]
-    with pytest.raises(UserError, match="three trials failed, the last: the loss is no number"):
-        sweep.sweep(report=said.append)
+    # all digits: the same training
+    assert f"-S train.learning_rate={study.best_params['train.learning_rate']} " in lines[-1]
+    (workspace / "sweep.yaml").write_text(ranges + "  train.model: [silva_2025]\n")
+    with pytest.raises(UserError, match="three trials failed, the last: train.low_resolution"):
+        sweep.sweep(report=lines.append)
 
 
-def test_memory_mapped_faces_are_passed_on_without_a_copy(bench):
+def test_memory_mapped_faces_are_passed_on_without_a_copy(workspace):
     import pickle
 
     from ferlab.data.dataset import Dataset
     from ferlab.scaling import cluster
 
-    apart = []
-    left = pickle.dumps(
-        cluster.shareable(Dataset.load(bench / "data/balanced")),
+    buffers = []
+    pickled = pickle.dumps(
+        cluster.shareable(Dataset.load(workspace / "data/balanced")),
         protocol=5,
-        buffer_callback=apart.append,
+        buffer_callback=buffers.append,
     )
-    assert len(left) < 20_000 and sum(buffer.raw().nbytes for buffer in apart) > 63 * 48 * 48
+    assert len(pickled) < 20_000
+    assert sum(buffer.raw().nbytes for buffer in buffers) > 63 * 48 * 48
 
 
 @pytest.mark.parametrize(
@@ -246,23 +232,22 @@ def test_what_means_something_on_a_cluster_only_is_not_ignored(arguments, monkey
     assert "means something with --engine ray only" in str(caught.value)
 
 
-def test_ctrl_c_leaves_a_cluster_s_trials_to_be_tried_again(bench):
-    (bench / "sweep.yaml").write_text(SWEEP)
+def test_ctrl_c_leaves_a_cluster_s_trials_to_be_tried_again(workspace):
     with pytest.raises(KeyboardInterrupt):
-        sweep.sweep(report=lambda line: None, cluster=Fake(KeyboardInterrupt()))
-    fake = Fake()
-    study = sweep.sweep(report=lambda line: None, cluster=fake)
+        sweep.sweep(report=lambda line: None, cluster=FakeCluster(KeyboardInterrupt()))
+    cluster = FakeCluster()
+    study = sweep.sweep(report=lambda line: None, cluster=cluster)
     states = [trial.state.name for trial in study.trials]
-    assert states.count("COMPLETE") == 4 and states.count("FAIL") == 2 and fake.count == 2
-    broken, tried = (
+    assert states.count("COMPLETE") == 4 and states.count("FAIL") == 2 and cluster.started == 2
+    interrupted, complete = (
         [trial.params for trial in study.trials if trial.state.name == state]
         for state in ("FAIL", "COMPLETE")
     )
-    assert tried[2:] == broken
+    assert complete[2:] == interrupted
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "reason"),
     [
         (
             "train.dropout",
@@ -295,19 +280,19 @@ def test_ctrl_c_leaves_a_cluster_s_trials_to_be_tried_again(bench):
         ("name: tiny", "name: a/b", "name: string should match"),
     ],
 )
-def test_a_bad_sweep_is_refused_with_file_and_key(bench, old, new, told):
-    (bench / "sweep.yaml").write_text(SWEEP.replace(old, new))
+def test_a_bad_sweep_is_refused_with_file_and_key(workspace, old, new, reason):
+    (workspace / "sweep.yaml").write_text(SWEEP.replace(old, new))
     with pytest.raises(UserError) as caught:
-        sweep.load("sweep.yaml")
+        sweep_file.load("sweep.yaml")
     assert (
         "sweep.yaml" in str(caught.value)
-        and told in str(caught.value)
+        and reason in str(caught.value)
         and "\n" not in str(caught.value)
     )
 
 
 def test_the_declared_sweep_is_valid(monkeypatch):
     monkeypatch.chdir(TOP)
-    assert set(sweep.load("sweep.yaml").ranges) <= {
+    assert set(sweep_file.load("sweep.yaml").ranges) <= {
         f"train.{name}" for name in params.Train.model_fields
     }

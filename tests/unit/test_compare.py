@@ -104,7 +104,7 @@ def test_what_cannot_be_compared_is_refused(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="at least two"):
         compare_page.write(["workspace"])
-    with pytest.raises(UserError, match="workspace: reports/predictions.csv not found"):
+    with pytest.raises(UserError, match="reports/predictions.csv: not found"):
         compare_page.write(["workspace", "x"])
 
 

@@ -1,4 +1,6 @@
-"""From any picture to expressions: reading, finding, framing, predicting, and what the command writes."""
+"""From any picture to expressions: reading, finding, framing, predicting, and what the command
+writes.
+"""
 
 import io
 import json
@@ -14,7 +16,7 @@ from ferlab import models
 from ferlab.data.classes import CLASSES
 from ferlab.data.readers import images
 from ferlab.files import UserError
-from ferlab.serving import face_detection, predict
+from ferlab.serving import face_detection, predict, predictor
 from ferlab.training import backend, model_file
 
 FACE = (170, 60, 110)  # x, y, side: about where the astronaut's face is
@@ -127,7 +129,7 @@ def test_a_square_beyond_the_edge_repeats_the_edge():
 
 def test_a_long_thin_picture_is_no_huge_square(model):
     long = np.zeros((2, 400_000, 3), np.uint8)
-    assert images.cut(long, predict.whole(long)[0]).shape == (48, 48)
+    assert images.cut(long, predictor.whole(long)[0]).shape == (48, 48)
     assert face_detection.Detector("haar")(np.zeros((10, 50_000, 3), np.uint8)).shape == (0, 3)
 
 
@@ -155,17 +157,17 @@ def test_an_unknown_detector_is_one_line():
 def test_the_network_sees_what_training_would_and_order_and_company_change_nothing(
     model, astronaut
 ):
-    predictor = predict.Predictor(str(model), "none")
+    network = predictor.Predictor(str(model), "none")
     cut = np.stack([images.cut(astronaut, (x, 60, 110)) for x in range(100, 275, 25)])
-    together = predictor.probabilities(cut)
+    together = network.probabilities(cut)
     assert together.shape == (7, 7)
     np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
     for face, given in zip(cut, together, strict=True):
-        np.testing.assert_allclose(predictor.probabilities(face[None])[0], given, atol=1e-5)
-    (_, first), (_, second) = predictor([astronaut[60:170, 170:280], astronaut[60:170, 100:210]])
+        np.testing.assert_allclose(network.probabilities(face[None])[0], given, atol=1e-5)
+    (_, first), (_, second) = network([astronaut[60:170, 170:280], astronaut[60:170, 100:210]])
     np.testing.assert_allclose(
         np.concatenate([first, second]),
-        predictor.probabilities(
+        network.probabilities(
             np.stack([images.cut(astronaut, FACE), images.cut(astronaut, (100, 60, 110))])
         ),
         atol=1e-5,
@@ -220,7 +222,7 @@ def test_equal_names_do_not_replace_each_other_and_no_original_is_replaced(folde
     assert len(set(names)) == len(names) == 6
     for name in ("a.webp", "a.webp.png", "b.jpg"):
         (folder / name).write_bytes(b"")
-    written = [predict._named(name) for _, name in predict.gather([folder], tmp_path / "out")]
+    written = [predict.result_name(name) for _, name in predict.gather([folder], tmp_path / "out")]
     assert len(set(written)) == len(written) == 7
     with pytest.raises(
         UserError, match=r"one.jpg: would be replaced by its own result; choose another --out"
@@ -299,16 +301,16 @@ def test_a_model_with_other_classes_or_an_unknown_name_is_one_line(tmp_path, mod
         UserError,
         match="four.keras: has 4 classes; expected the 7 of FER2013, or 6 without disgust",
     ):
-        predict.Predictor(str(tmp_path / "four.keras"), "none")
+        predictor.Predictor(str(tmp_path / "four.keras"), "none")
     model_file.save(models.build("small", 6, 0.0), tmp_path / "six.keras")
-    assert predict.Predictor(str(tmp_path / "six.keras"), "none").classes == tuple(
+    assert predictor.Predictor(str(tmp_path / "six.keras"), "none").classes == tuple(
         n for n in CLASSES if n != "disgust"
     )
     with pytest.raises(UserError, match="majority: this recipe trains no network"):
-        predict.Predictor("majority", "none")
+        predictor.Predictor("majority", "none")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with pytest.raises(
         UserError,
         match="never: no model file, recipe, DVC experiment or MLflow run; known: workspace",
     ):
-        predict.Predictor("never", "none")
+        predictor.Predictor("never", "none")

@@ -14,7 +14,7 @@ from ferlab.data import prepare
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import attention, inference
 from ferlab.files import UserError
-from ferlab.serving.predict import Predictor
+from ferlab.serving.predictor import Predictor
 from ferlab.training import backend, batches, loop, model_file
 from tests.builders import tiny
 

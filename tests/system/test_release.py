@@ -1,4 +1,4 @@
-"""The model that ships: the pinned one, small, with a true card."""
+"""The released model: the pinned one, small, with a true card."""
 
 import hashlib
 import os
@@ -9,13 +9,14 @@ import pytest
 from ferlab import files, recipes
 from ferlab.data.readers import sources
 from ferlab.files import UserError
-from ferlab.serving import predict, release
+from ferlab.serving import model_lookup, release
+from ferlab.serving.predictor import Predictor
 
-ABOUT = files.read_json(predict.SHIPPED / "model.json")
+ABOUT = files.read_json(model_lookup.RELEASED / "model.json")
 
 
-def test_the_shipped_model_is_the_pinned_one_and_its_card_says_what_was_measured():
-    content = (predict.SHIPPED / "model.keras").read_bytes()
+def test_the_released_model_is_the_pinned_one_and_its_card_says_what_was_measured():
+    content = (model_lookup.RELEASED / "model.keras").read_bytes()
     key = ABOUT["recipe"]
     metrics, details, _, _ = recipes.read_result(key)
     assert len(content) == ABOUT["bytes"] <= release.MAX_BYTES
@@ -25,25 +26,25 @@ def test_the_shipped_model_is_the_pinned_one_and_its_card_says_what_was_measured
         name: value for name, value in ABOUT.items() if name.startswith("private_accuracy")
     }
     assert ABOUT["dataset"] == details["dataset"] == "fer2013"
-    assert (predict.SHIPPED / "README.md").read_text() == release.card(
+    assert (model_lookup.RELEASED / "README.md").read_text() == release.card(
         key, details, recipes.load_recipe(key)
     )
 
 
 def test_a_changed_model_is_refused(tmp_path, monkeypatch):
     for name in ("model.keras", "model.json"):
-        (tmp_path / name).write_bytes((predict.SHIPPED / name).read_bytes())
+        (tmp_path / name).write_bytes((model_lookup.RELEASED / name).read_bytes())
     (tmp_path / "model.keras").write_bytes(b"another")
-    monkeypatch.setattr(predict, "SHIPPED", tmp_path)
-    with pytest.raises(UserError, match="not the model that ships"):
-        predict.Predictor("", "none")
+    monkeypatch.setattr(model_lookup, "RELEASED", tmp_path)
+    with pytest.raises(UserError, match="not the released model"):
+        Predictor("", "none")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("FER2013"), reason="FER2013 names no copy of the real data")
-def test_the_shipped_model_reaches_its_stated_accuracy_on_fer2013():
+def test_the_released_model_reaches_its_stated_accuracy_on_fer2013():
     private = sources.read("fer2013")[0].split("private")
-    given = predict.Predictor("", "none").probabilities(np.asarray(private.faces))
+    given = Predictor("", "none").probabilities(np.asarray(private.faces))
     accuracy = (given.argmax(axis=1) == private.labels).mean()
     assert (
         abs(accuracy - ABOUT["private_accuracy"]) < 0.002

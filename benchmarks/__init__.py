@@ -1,0 +1,68 @@
+"""What training, serving and many trials cost. Here: what the benchmarks share.
+
+All may use everything in ferlab and stages; nothing there uses them.
+"""
+
+import sys
+from pathlib import Path
+
+from ferlab import files
+from ferlab.data.dataset import Dataset
+
+FACES = Path(".ferlab/bench/faces")  # FER2013, read once
+
+
+def read_faces():
+    """Keep FER2013 as a Dataset in FACES, where it is not yet there; UserError where $FER2013 has
+    none.
+    """
+    from ferlab.data.readers import sources
+
+    if not (FACES / "dataset.json").exists():
+        FACES.parent.mkdir(parents=True, exist_ok=True)
+        sources.read("fer2013")[0].save(FACES)
+
+
+def training_images():
+    """How many images the training split of FACES has."""
+    return len(Dataset.load(FACES).split("train").faces)
+
+
+def fit(dataset, settings, on_epoch=None):
+    """A whole training in this process, shown as the train stage shows it.
+
+    settings: a train section. on_epoch(row, seconds): called after each epoch. Returns what
+    ferlab.training.loop.fit returns.
+    """
+    from ferlab.progress import Progress
+    from ferlab.training import backend, loop, schedule
+    from ferlab.training.callbacks import Callbacks
+
+    backend.start(settings.backend, settings.precision, settings.seed)
+    costs = schedule.step_costs(settings)
+    shown = Progress(settings.epochs, settings.select_on, costs)
+
+    def epoch(row, seconds):
+        shown.epoch(row, seconds)
+        if on_epoch:
+            on_epoch(row, seconds)
+
+    try:
+        return loop.fit(dataset, settings, callbacks=Callbacks(shown.step, epoch))
+    finally:
+        shown.close()
+
+
+def say(line):
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def run(main):
+    """Call a benchmark; what the user can fix becomes one line and exit code 1."""
+    try:
+        main()
+    except files.UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was finished and written is kept")

@@ -1,0 +1,141 @@
+"""A network as an ONNX or LiteRT file, and such a file as a function to call.
+
+Both hold the network alone, in float32 whatever it was trained in: faces uint8 (n, 48, 48, 1), any
+n, to probabilities float32 (n, C). A network that was trained on equalised faces equalises them
+itself in there.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+
+import numpy as np
+
+from ferlab.files import UserError
+from ferlab.models import SHAPE
+
+OPSET = 18  # of ONNX, the newest that tf2onnx writes
+
+
+def in_float32(network):
+    """The same network and weights, computing in float32: neither runtime takes bfloat16.
+
+    The weights are float32 as they are.
+    """
+    import keras
+
+    def layer_in_float32(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    converted = keras.models.clone_model(network, clone_function=layer_in_float32)
+    converted.set_weights(network.get_weights())
+    return converted
+
+
+def write_onnx(network, about, path, equalize=False):
+    """`about` (a dict) goes into the file's metadata; what is not text in it, as JSON. UserError
+    without tf2onnx.
+    """
+    try:
+        import tf2onnx
+    except ImportError:
+        raise UserError(
+            "onnx: tf2onnx is not installed; pip install --require-hashes -r requirements-use.txt"
+        ) from None
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    function = _function(network, equalize)
+    model, _ = tf2onnx.convert.from_function(
+        function, function.input_signature, OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
+    )
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    for key, value in about.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        model.metadata_props.add(key=key, value=text)
+    path.write_bytes(model.SerializeToString())
+
+
+def run_onnx(path):
+    """A function: faces uint8 (n, 48, 48, 1) -> probabilities (n, C)."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda faces: session.run(None, {"faces": faces})[0]
+
+
+def write_litert(network, about, path, equalize=False):
+    """Built-in operations only, nothing quantised; the format has no place for `about`."""
+    import keras
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        archive = keras.export.ExportArchive()
+        archive.track(network)
+        archive.add_endpoint("serve", _function(network, equalize))
+        archive.write_out(folder, verbose=False)
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+
+
+def run_litert(path):
+    """As run_onnx; a first call with another n takes longer, as memory is reserved for it."""
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it will be a package of its own one day
+        interpreter = tf.lite.Interpreter(
+            model_content=path.read_bytes(), num_threads=os.cpu_count()
+        )
+    signature = interpreter.get_signature_runner()
+    return lambda faces: signature(faces=faces)["probabilities"]
+
+
+def _function(network, equalize):
+    """The network as a TensorFlow function, with names for its input and output."""
+    import tensorflow as tf
+
+    def probabilities(faces):
+        prepared = _equalized(faces) if equalize else faces
+        return {"probabilities": network(prepared, training=False)}
+
+    return tf.function(
+        probabilities, input_signature=[tf.TensorSpec((None, *SHAPE), tf.uint8, name="faces")]
+    )
+
+
+def _equalized(faces):
+    """The equalisation of ferlab.data.prepare as TensorFlow operations that both formats know.
+
+    faces: uint8 (n, 48, 48, 1) -> the same. The histogram is a product of two one-hot matrices, of
+    the upper and of the lower four bits: small, and exact in float32.
+    """
+    import tensorflow as tf
+
+    pixels = tf.cast(tf.reshape(faces, (-1, SHAPE[0] * SHAPE[1])), tf.int32)
+    upper, lower = tf.one_hot(pixels // 16, 16), tf.one_hot(pixels % 16, 16)
+    histogram = tf.reshape(tf.matmul(upper, lower, transpose_a=True), (-1, 256))
+    cumulative = tf.cumsum(histogram, axis=1)
+    total = float(SHAPE[0] * SHAPE[1])
+    # how many pixels have the lowest level that occurs
+    lowest = tf.reduce_min(tf.where(cumulative > 0, cumulative, total), axis=1, keepdims=True)
+    levels = tf.round((cumulative - lowest) * (255 / tf.maximum(total - lowest, 1)))
+    # a face of one level is left as it is
+    levels = tf.where(lowest == total, tf.range(256, dtype=tf.float32)[None], levels)
+    return tf.cast(tf.reshape(tf.gather(levels, pixels, batch_dims=1), (-1, *SHAPE)), tf.uint8)
+
+
+def _erfc(graph, node, name, _):
+    """For tf2onnx, which does not know this operation of Keras' GELU: 1 - erf."""
+    node.type = "Erf"
+    one = graph.make_const(f"{name}/one", np.float32(1))
+    graph.insert_new_node_on_output(
+        "Sub", node.output[0], inputs=[one.output[0], node.output[0]], name=f"{name}/sub"
+    )
+
+
+# name: (writer, the runtime's name, a function that makes a file callable)
+FORMATS = {
+    "onnx": (write_onnx, "onnxruntime", run_onnx),
+    "litert": (write_litert, "LiteRT", run_litert),
+}

@@ -1,0 +1,85 @@
+"""From pictures to faces and their expressions' probabilities: a network and a face detector."""
+
+import itertools
+import threading
+
+import numpy as np
+
+from ferlab.data.readers import images
+from ferlab.evaluation import inference
+from ferlab.files import UserError
+from ferlab.serving import face_detection
+from ferlab.serving.model_lookup import class_names, find_model
+
+# Pixels: a picture no larger, in which no face is found, is taken for a face already cut out
+MAX_CUT_OUT = 96
+
+
+class Predictor:
+    """A network and a detector, to be called from any thread.
+
+    classes: the names of the network's C outputs, in their order.
+    """
+
+    def __init__(self, model="", detector=None):
+        """model: as in `find_model`. detector: as in face_detection.Detector, or `none`: each
+        picture is one face.
+
+        Raises UserError where there is no such model or detector, or the model's classes are
+        unknown.
+        """
+        with find_model(model) as (path, backend):
+            self.network = inference.load(path, backend)
+        outputs = self.network.output_shape[-1]
+        self.classes = self.network.about.classes or class_names(path, outputs)
+        if len(self.classes) != outputs:
+            raise UserError(f"{path}: has {outputs} classes, expected {len(self.classes)}")
+        self.detector = None if detector == "none" else face_detection.Detector(detector)
+        self._lock = threading.Lock()
+
+    def probabilities(self, faces):
+        """float32 (n, C): of faces uint8 (n, 48, 48), the mean over each and its mirror image."""
+        size = 1 << max(len(faces) - 1, 0).bit_length()  # few sizes, as each new one is compiled
+        padded = np.zeros((size, *faces.shape[1:]), np.uint8)
+        padded[: len(faces)] = faces
+        with self._lock:
+            predicted = inference.predict(self.network, padded, flip=True, batch=min(size, 512))
+        return predicted[: len(faces)]
+
+    def squares(self, picture):
+        """int64 (n, 3): x, y and side, in pixels, of the faces in an RGB picture, uint8 (H, W, 3).
+
+        Of a small picture in which none is found, the whole.
+        """
+        squares = self.detector(picture) if self.detector else whole(picture)
+        if not len(squares) and max(picture.shape[:2]) <= MAX_CUT_OUT:
+            return whole(picture)
+        return squares
+
+    def __call__(self, pictures):
+        """[(squares, probabilities)] of RGB pictures, all their faces classified together."""
+        squares = [self.squares(picture) for picture in pictures]
+        faces = [
+            images.cut(picture, square)
+            for picture, its_squares in zip(pictures, squares, strict=True)
+            for square in its_squares
+        ]
+        probabilities = np.zeros((0, len(self.classes)), np.float32)
+        if faces:
+            probabilities = self.probabilities(np.stack(faces))
+        bounds = itertools.pairwise(np.cumsum([0, *map(len, squares)]))
+        return [
+            (its_squares, probabilities[start:end])
+            for its_squares, (start, end) in zip(squares, bounds, strict=True)
+        ]
+
+    def words(self, probabilities):
+        """["happy 93 %"], of probabilities (n, C)."""
+        return [f"{self.classes[row.argmax()]} {100 * row.max():.0f} %" for row in probabilities]
+
+
+def whole(picture):
+    """int64 (1, 3): the square around a whole picture."""
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    return np.array([((width - side) // 2, (height - side) // 2, side)])
