@@ -17,7 +17,7 @@ def unavailable():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A working folder with the pipeline's outputs on the sample (one epoch of training), and the recipes' results."""
+    """A folder with the pipeline's outputs on the sample (one epoch), and the recipes' results."""
     top = tmp_path_factory.mktemp("notebooks")
     text = (REPOSITORY / "params.yaml").read_text()
     (top / "params.yaml").write_text(re.sub(r"(?m)^  epochs: \d+", "  epochs: 1", text))
@@ -59,7 +59,3 @@ def test_the_notebook_runs_and_is_committed_without_outputs(path, folder, monkey
         if "image/png" in out.get("data", {})
     ]
     assert len(pictures) >= 3
-
-
-def test_there_are_notebooks():
-    assert NOTEBOOKS
