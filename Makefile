@@ -17,7 +17,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 export PYTHONWARNINGS := ignore::DeprecationWarning,ignore::FutureWarning
 unexport PYTHONPATH
 # logical: `auto` counts physical cores, of which two threads of a virtual machine may be one
-PYTEST = .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+PYTEST = .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 repro: commit .venv/core

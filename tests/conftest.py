@@ -21,21 +21,6 @@ def pytest_runtest_setup(item):
         pytest.skip("not run: the time given to the tests is over (FERLAB_TESTS_END)")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """With `--dist loadgroup`, the tests of a module that share a fixture stay in one process."""
-    shared = {item.path for item in items if "module" in scopes(item)}
-    for item in items:
-        if item.path in shared:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
-def scopes(item):
-    """The scopes of the fixtures that a test uses."""
-    fixtures = item._fixtureinfo.name2fixturedefs.values()
-    return {definition.scope for definitions in fixtures for definition in definitions}
-
-
 @pytest.fixture
 def settings():
     """The committed parameters, changed and checked: `settings(**{"train.epochs": 2})`."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlparse
 
 from tests.builders import images, tiny, zipped
 
@@ -142,3 +143,19 @@ class Repository:
         return client.search_runs(
             [experiment.experiment_id for experiment in client.search_experiments()]
         )
+
+    def complete_runs(self):
+        """{name: run} of the runs; asserts that all are complete, and none in Default."""
+        client, runs = self.client(), self.runs()
+        for run in runs:
+            assert run.info.status == "FINISHED"
+            assert run.data.tags.get("ferlab.complete") == "true"
+            assert os.path.isdir(urlparse(run.info.artifact_uri).path)
+            assert client.list_artifacts(run.info.run_id, "figures")
+        assert not client.search_runs(["0"])
+        return {run.info.run_name: run for run in runs}
+
+    def steps(self, run):
+        """The epochs whose metrics are in an MLflow run, in order."""
+        points = self.client().get_metric_history(run.info.run_id, "selection_accuracy")
+        return sorted(point.step for point in points)

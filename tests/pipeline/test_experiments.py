@@ -1,18 +1,10 @@
-"""Experiments and kills, as users meet them.
-
-Each experiment has its one complete run in MLflow; a killed training loses nothing.
-"""
+"""Experiments, as users run them: each has its one complete run in MLflow."""
 
 import json
 import os
-import signal
-import subprocess
-from urllib.parse import urlparse
 
-import psutil
 import pytest
 
-from tests import children
 from tests.repository import Repository, wait_for
 
 pytestmark = pytest.mark.slow
@@ -21,33 +13,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def repository(finished, tmp_path):
     return Repository.copy(finished, tmp_path / "repository")
-
-
-def complete(repository):
-    """{name: run} of the complete runs; asserts that no other kind exists, and none in Default."""
-    client = repository.client()
-    runs = repository.runs()
-    assert all(
-        run.info.status == "FINISHED" and run.data.tags.get("ferlab.complete") == "true"
-        for run in runs
-    )
-    assert not client.search_runs(["0"])
-    for run in runs:
-        assert os.path.isdir(urlparse(run.info.artifact_uri).path)
-        assert client.list_artifacts(run.info.run_id, "figures")
-    return {run.info.run_name: run for run in runs}
-
-
-def steps(repository, run):
-    """The epochs whose metrics are in an MLflow run, in order."""
-    points = repository.client().get_metric_history(run.info.run_id, "selection_accuracy")
-    return sorted(point.step for point in points)
-
-
-def epochs_done(repository):
-    """Finished epochs of the unfinished training; 0 where there is none."""
-    notes = list((repository.path / ".ferlab/resume").glob("*/live.json"))
-    return json.loads(notes[0].read_text())["epoch"] if notes else 0
 
 
 def work_off_the_queue(repository, workers):
@@ -76,7 +41,7 @@ def test_every_experiment_has_its_complete_run_in_the_one_store(repository):
     again = repository("dvc exp run --temp -S balance.strategy=weights --name again")
     assert repository.stages_run(again) == []
     repository("python -m ferlab sync")
-    runs = complete(repository)
+    runs = repository.complete_runs()
     listed = {line.split(",")[0] for line in repository("dvc exp list --name-only").split()}
     assert {"here", "temporary", "again"} <= listed
     assert len(listed) == 6
@@ -92,7 +57,7 @@ def test_every_experiment_has_its_complete_run_in_the_one_store(repository):
     merged = next(name for name, strategy in strategies.items() if strategy == "merge")
     assert "disgust_recall" not in runs[merged].data.metrics
     for name, run in runs.items():
-        assert steps(repository, run) == ([1] if name == "here" else [1, 2])
+        assert repository.steps(run) == ([1] if name == "here" else [1, 2])
     head = repository("git rev-parse HEAD").strip()
     assert {runs[name].data.tags["mlflow.source.git.commit"] for name in listed} == {head}
 
@@ -108,88 +73,7 @@ def test_an_experiment_that_cannot_be_shown_does_not_hide_the_others(repository)
     output = repository("python -m ferlab sync")
     assert "old: not shown in MLflow" in output
     assert "2 results have their run" in output  # good, and the workspace's
-    assert "good" in complete(repository)
-
-
-def test_a_training_killed_at_any_moment_ends_in_the_same_bytes_and_one_run(finished, tmp_path):
-    whole, killed = (
-        Repository.copy(finished, tmp_path / name / "repository") for name in ("whole", "killed")
-    )
-    for repository in (whole, killed):
-        repository.change({"  epochs: 2": "  epochs: 6"})
-    whole("dvc repro evaluate")
-    for epoch, victim in ((1, "all"), (3, "dvc"), (4, "all")):
-        process = subprocess.Popen(
-            ["dvc", "repro"],
-            cwd=killed.path,
-            env=killed.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_for(lambda epoch=epoch: epochs_done(killed) >= epoch)
-        if victim == "dvc":  # its orphan notices, and stops by itself
-            orphan = psutil.Process(process.pid).children(recursive=True)[-1]
-            process.kill()
-            orphan.wait(timeout=300)
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert "resuming an interrupted training" in killed("dvc repro evaluate")
-    for file in (
-        "models/model.keras",
-        "models/history.csv",
-        "reports/metrics.json",
-        "reports/report.html",
-        "dvc.lock",
-    ):
-        assert (killed.path / file).read_bytes() == (whole.path / file).read_bytes(), file
-    (run,) = killed.runs()
-    assert run.info.status == "FINISHED"
-    assert steps(killed, run) == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_finished_training_that_dvc_did_not_record_and_a_forced_one_share_the_one_run(repository):
-    repository.change({"  seed: 0\n\nevaluate": "  seed: 1\n\nevaluate"})
-    # as where dvc dies between the end of training and its own note of it
-    children.run(repository.path, "train")
-    assert [run.info.run_name for run in repository.runs()] == ["training"]
-    repository("dvc repro evaluate")
-    assert list(complete(repository)) == [repository.runs()[0].info.run_name]
-    repository("dvc repro --force --single-item train evaluate")
-    repository("python -m ferlab sync")
-    (run,) = complete(repository).values()
-    assert len(repository.runs()) == 1
-    assert steps(repository, run) == [1, 2]
-    repository.change({"  mistakes: 24": "  mistakes: 5"})
-    repository("dvc repro --force --single-item train evaluate")  # other parameters: another result
-    assert len(complete(repository)) == len(repository.runs()) == 2
-
-
-def test_two_trainings_on_one_output_do_not_mix_and_an_interrupt_says_how_to_go_on(repository):
-    repository.change({"  epochs: 2": "  epochs: 4000"})
-    first = subprocess.Popen(
-        ["python", "-m", "stages.train"],
-        cwd=repository.path,
-        env=repository.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # as in a terminal
-    try:
-        wait_for(lambda: epochs_done(repository))
-        code, output, _ = children.Child(repository.path, "train").end()
-        assert code == 1
-        assert (
-            output.strip()
-            == "error: models/model.keras: another training is writing here; wait for it or stop it"
-        )
-        first.send_signal(signal.SIGINT)
-        assert "the same command goes on from there" in first.communicate(timeout=300)[1]
-        assert first.returncode == 1
-    finally:
-        first.kill()
+    assert "good" in repository.complete_runs()
 
 
 def test_a_tracking_server_that_is_not_there_costs_seconds_and_no_result(repository):
@@ -198,8 +82,8 @@ def test_a_tracking_server_that_is_not_there_costs_seconds_and_no_result(reposit
     assert "warning: not shown in MLflow" in repository("dvc repro evaluate", **nobody)
     assert (repository.path / "reports/report.html").exists()
     repository("python -m ferlab sync")
-    (run,) = complete(repository).values()
-    assert steps(repository, run) == [1, 2, 3]
+    (run,) = repository.complete_runs().values()
+    assert repository.steps(run) == [1, 2, 3]
 
 
 @pytest.mark.skipif(

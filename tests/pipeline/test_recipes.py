@@ -352,7 +352,9 @@ def test_the_verdict_on_a_claim(measured, published, low, high, word):
     assert papers.verdict(measured, published, low, high) == word
 
 
-def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(monkeypatch, drawn, tmp_path):
+def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(
+    monkeypatch, drawn, tmp_path
+):
     monkeypatch.chdir(TOP)
     page = papers.text(papers.rows())
     assert page == (TOP / "reports/papers.md").read_text(), "python -m ferlab papers writes it anew"
