@@ -32,7 +32,7 @@ def work_off_the_queue(repository, workers):
 
 def test_every_experiment_has_its_complete_run_in_the_one_store(repository):
     repository("dvc exp run -S train.epochs=1 -S train.learning_rate=1e-5 --name here")
-    repository("git stash -q -u || true; git checkout -q .")
+    repository("git stash -q -u || true; git checkout -q . && dvc checkout -q --allow-missing")
     repository("dvc exp run --temp -S balance.strategy=weights --name temporary")
     repository("dvc exp run --queue -S balance.strategy=sampler,merge,augment")
     status = work_off_the_queue(repository, workers=2)
