@@ -16,6 +16,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 export PYTHONWARNINGS := ignore::DeprecationWarning,ignore::FutureWarning
 unexport PYTHONPATH
+# logical: `auto` counts physical cores, of which two threads of a virtual machine may be one
+PYTEST = .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 repro: commit .venv/core
@@ -29,10 +31,10 @@ endif
 	@.venv/bin/python -m ferlab show
 
 test: .venv/dev
-	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(PYTEST)
 
 test-slow: .venv/dev
-	@.venv/bin/python -m pytest -m slow
+	@$(PYTEST) -m slow
 
 lint: .venv/dev
 	@.venv/bin/ruff check .

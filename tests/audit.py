@@ -1,7 +1,8 @@
-"""`make audit`: known weaknesses of the pinned packages, by pip-audit, less the exceptions in audit-exceptions.toml.
+"""`make audit`: known vulnerabilities of the pinned packages, by pip-audit.
 
-Exits with 1 where a weakness has no valid exception. Where the service that knows them cannot be reached it says so in a
-line and succeeds: that is no fault of the packages, but then nothing was audited.
+Those that audit-exceptions.toml names are let pass. Exits with 1 where one has no valid exception.
+Where the service that knows them cannot be reached it says so in a line and succeeds: that is no
+fault of the packages, but then nothing was audited.
 """
 
 import datetime
@@ -23,73 +24,70 @@ LOCKS = (
 
 def exceptions(text, today):
     """({id: entry} of the exceptions that hold today, lines on what is wrong with the others)."""
-    valid, wrong = {}, []
+    valid, invalid = {}, []
     for entry in tomllib.loads(text).get("exception", []):
         name = entry.get("id", "an exception without id")
         if set(entry) != {"id", "package", "reason", "until"} or not isinstance(
             entry["until"], datetime.date
         ):
-            wrong.append(f"{name}: needs id, package, reason and until (a date)")
+            invalid.append(f"{name}: needs id, package, reason and until (a date)")
         elif len(entry["reason"].split()) < 4:
-            wrong.append(f"{name}: the reason should be a sentence")
+            invalid.append(f"{name}: the reason should be a sentence")
         elif entry["until"] < today:
-            wrong.append(f"{name}: the exception ended on {entry['until']}; look anew")
+            invalid.append(f"{name}: the exception ended on {entry['until']}; look again")
         else:
             valid[name] = entry
-    return valid, wrong
+    return valid, invalid
 
 
-def judge(found, allowed):
-    """(lines on weaknesses without exception, how many packages were audited) of pip-audit's JSON."""
-    audited = [package for package in found["dependencies"] if "skip_reason" not in package]
+def unexcused(report, allowed):
+    """(a line for each vulnerability without exception, how many packages were audited).
+
+    report: pip-audit's JSON; allowed: the exceptions by id.
+    """
+    audited = [package for package in report["dependencies"] if "skip_reason" not in package]
     lines = []
     for package in audited:
-        for weakness in package.get("vulns", []):
-            names = {weakness["id"], *weakness.get("aliases", [])}
-            if not any(
-                allowed[name]["package"] == package["name"] for name in names & set(allowed)
-            ):
-                fixed = ", ".join(weakness.get("fix_versions", [])) or "no version yet"
+        for vulnerability in package.get("vulns", []):
+            ids = {vulnerability["id"], *vulnerability.get("aliases", [])} & set(allowed)
+            if not any(allowed[name]["package"] == package["name"] for name in ids):
+                fixed = ", ".join(vulnerability.get("fix_versions", [])) or "no version yet"
                 lines.append(
-                    f"{package['name']} {package['version']}: {weakness['id']} (mended in {fixed})"
+                    f"{package['name']} {package['version']}: {vulnerability['id']} "
+                    f"(fixed in {fixed})"
                 )
     return lines, len(audited)
 
 
+def pip_audit(lock):
+    """pip-audit's JSON on a lock file; None where the service cannot be reached."""
+    options = "--no-deps --disable-pip --progress-spinner off --format json --timeout 15"
+    command = [sys.executable, "-m", "pip_audit", "-r", TOP / lock, *options.split()]
+    try:
+        # offline it stops with a traceback; some mirrors make it skip every package
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if "No module named pip_audit" in done.stderr:
+            sys.exit("error: pip-audit is not installed here; `make audit` installs it")
+        return json.loads(done.stdout)
+    except (ValueError, subprocess.TimeoutExpired):
+        return None
+
+
 def main():
-    allowed, wrong = exceptions((TOP / "audit-exceptions.toml").read_text(), datetime.date.today())
+    today = datetime.date.today()
+    allowed, lines = exceptions((TOP / "audit-exceptions.toml").read_text(), today)
     total = 0
     for lock in LOCKS:
-        command = [
-            sys.executable,
-            "-m",
-            "pip_audit",
-            "-r",
-            TOP / lock,
-            "--no-deps",
-            "--disable-pip",
-            "--progress-spinner",
-            "off",
-            "--format",
-            "json",
-            "--timeout",
-            "15",
-        ]
-        try:
-            # offline, pip-audit stops with a traceback; a mirror without the service makes it skip every package and succeed
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-            if "No module named pip_audit" in done.stderr:
-                sys.exit("error: pip-audit is not installed here; `make audit` installs it")
-            lines, count = judge(json.loads(done.stdout), allowed)
-        except (ValueError, subprocess.TimeoutExpired):
-            lines, count = [], 0
-        wrong, total = [*wrong, *lines], total + count
-    if wrong:
-        sys.exit("\n".join(["error: known weaknesses, or exceptions that do not hold:", *wrong]))
+        report = pip_audit(lock)
+        vulnerable, count = unexcused(report, allowed) if report else ([], 0)
+        lines, total = [*lines, *vulnerable], total + count
+    if lines:
+        heading = "error: known vulnerabilities, or exceptions that do not hold:"
+        sys.exit("\n".join([heading, *lines]))
     print(
         f"{total} packages audited, {len(allowed)} exceptions"
         if total
-        else "warning: the service that knows weaknesses cannot be reached; nothing was audited"
+        else "warning: the service that knows vulnerabilities does not answer; nothing was audited"
     )
 
 

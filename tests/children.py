@@ -1,6 +1,7 @@
-"""Stages in processes of their own that need not import TensorFlow anew: each is forked from a server that has it loaded.
+"""Stages in processes of their own, each forked from a server that has TensorFlow loaded.
 
-A child runs `python -m stages.<name>` in a given folder: the same locks, files and signals, at a fraction of the time.
+A child runs `python -m stages.<name>` in a given folder: the same locks, files and signals, at a
+fraction of the time.
 """
 
 import contextlib
@@ -28,7 +29,10 @@ context.set_forkserver_preload(
 
 
 def workspace(folder, **changes):
-    """`folder` with params.yaml (of SMALL, and `changes` of the section train) and the outputs of the three data stages."""
+    """`folder` with the outputs of the three data stages, and params.yaml.
+
+    changes: of the section train, beside those of SMALL.
+    """
     folder.mkdir(parents=True)
     text = (TOP / "params.yaml").read_text()
     for old, new in SMALL.items():
@@ -46,13 +50,16 @@ def configure(folder, **changes):
     path = folder / "params.yaml"
     before, section, after = re.split(r"(?ms)^(train:\n.*?)(?=^\w)", path.read_text())
     for name, value in changes.items():
-        section, found = re.subn(rf"(?m)^  {name}: .*", f"  {name}: {value}", section)
-        assert found == 1, name
+        section, count = re.subn(rf"(?m)^  {name}: .*", f"  {name}: {value}", section)
+        assert count == 1, name
     path.write_text(before + section + after)
 
 
 class Child:
-    """A running stage, or `ferlab <verb>`. prepare: a function (picklable) that the child calls first, to provoke a fault."""
+    """A running stage, or `ferlab <verb>`.
+
+    prepare: a function (picklable) that the child calls first, to provoke a fault.
+    """
 
     def __init__(self, folder, command, prepare=None, **environment):
         self.output = folder.parent / f"{folder.name}.{time.monotonic_ns()}.output"
@@ -73,21 +80,21 @@ class Child:
         self.output.unlink()
 
     def end(self, seconds=600):
-        """(exit code, what it said, seconds it took)."""
+        """(exit code, output, seconds it took)."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, (
             f"still running after {seconds} s: {self.output.read_text()}"
         )
-        said = self.output.read_text()
+        output = self.output.read_text()
         self.output.unlink()
-        return self.process.exitcode, said, time.monotonic() - self.began
+        return self.process.exitcode, output, time.monotonic() - self.began
 
 
 def run(folder, command, prepare=None, **environment):
-    """What a stage or verb said that must succeed."""
-    code, said, _ = Child(folder, command, prepare, **environment).end()
-    assert code == 0, said
-    return said
+    """The output of a stage or verb that must succeed."""
+    code, output, _ = Child(folder, command, prepare, **environment).end()
+    assert code == 0, output
+    return output
 
 
 def pin(folder):
@@ -101,37 +108,35 @@ def pin(folder):
 
 
 def runs(store):
-    """Every MLflow run of the store at this address, each with `steps`: the epochs whose metrics arrived, in order."""
+    """Every MLflow run of the store at this address.
+
+    Each has `steps`: the epochs whose metrics arrived, in order.
+    """
     import mlflow
 
     client = mlflow.MlflowClient(tracking_uri=store)
     with contextlib.ExitStack() as stack:
-        if store.startswith(
-            "sqlite"
-        ):  # as the project itself does: SQLite's first set-up bears one process alone
-            guard = stack.enter_context(
-                open(Path(store.removeprefix("sqlite:///")).parent / ".ferlab/mlflow.lock", "a")
-            )
+        if store.startswith("sqlite"):
+            # as the project itself does: SQLite's first set-up bears one process alone
+            folder = Path(store.removeprefix("sqlite:///")).parent
+            guard = stack.enter_context(open(folder / ".ferlab/mlflow.lock", "a"))
             fcntl.flock(guard, fcntl.LOCK_EX)
-        found = client.search_runs(
+        listed = client.search_runs(
             [experiment.experiment_id for experiment in client.search_experiments()]
         )
-        for run in found:
-            run.steps = sorted(
-                metric.step
-                for metric in client.get_metric_history(run.info.run_id, "selection_accuracy")
-            )
-    return found
+        for run in listed:
+            points = client.get_metric_history(run.info.run_id, "selection_accuracy")
+            run.steps = sorted(point.step for point in points)
+    return listed
 
 
 def _run(folder, command, prepare, environment, output):
     os.chdir(folder)
-    os.environ.pop(
-        "MLFLOW_TRACKING_URI", None
-    )  # MLflow sets it for its children, here those of an earlier test
+    # MLflow sets it for its children, here those of an earlier test
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ.update(environment)
     sys.argv = command.split()  # not those of the tests
-    sys.stdout = sys.stderr = open(output, "w", buffering=1)  # noqa: SIM115 - for as long as this process lives
+    sys.stdout = sys.stderr = open(output, "w", buffering=1)  # noqa: SIM115
     for descriptor in (1, 2):
         os.dup2(sys.stdout.fileno(), descriptor)
     if prepare:
@@ -151,7 +156,7 @@ def die_writing(name, times=1):
         with real(path) as part:
             yield part
             counted.append(path)
-            if sum(str(one).endswith(name) for one in counted) == times:
+            if sum(str(written).endswith(name) for written in counted) == times:
                 os.truncate(part, part.stat().st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Servers on loopback for tests: PostgreSQL in a temporary cluster, MLflow on it, and S3 as moto plays it."""
+"""Servers on loopback for tests: PostgreSQL in a temporary cluster, MLflow on it, S3 by moto."""
 
 import contextlib
 import os
@@ -16,78 +16,55 @@ from tests.repository import answers, wait_for
 
 
 def free_port():
+    """A port of loopback that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
 def programs():
-    """Where PostgreSQL's programs lie; Debian keeps them off the path."""
-    places = sorted(
+    """The folder of PostgreSQL's programs, which Debian keeps off the path, or None."""
+    folders = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"),
-        key=lambda place: float(place.parent.name),
+        key=lambda folder: float(folder.parent.name),
         reverse=True,
     )
-    return next(
-        (
-            place
-            for place in [*places, Path(shutil.which("initdb") or "/nowhere").parent]
-            if (place / "initdb").exists()
-        ),
-        None,
-    )
+    folders.append(Path(shutil.which("initdb") or "/nowhere").parent)
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 @contextlib.contextmanager
 def postgresql():
-    """Yield the address of an empty database in a temporary cluster on loopback; PostgreSQL refuses to run as root."""
-    place = programs()
-    if not place:
+    """Yield the address of an empty database in a temporary cluster on loopback."""
+    bin_folder = programs()
+    if not bin_folder:
         assert os.environ.get("CI") != "true", "CI must have PostgreSQL: apt-get install postgresql"
         pytest.skip("PostgreSQL is not installed")
     folder = Path(tempfile.mkdtemp(prefix="ferlab-postgresql-"))
+    # PostgreSQL refuses to run as root
     other = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
     if other:
         shutil.chown(folder, other["user"])
     port = free_port()
 
-    def call(program, *arguments):
+    def call(program, arguments, *more):
         subprocess.run(
-            [place / program, *arguments], cwd=folder, check=True, capture_output=True, **other
+            [bin_folder / program, "-D", folder / "data", *arguments.split(), *more],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            **other,
         )
 
     try:
-        call(
-            "initdb",
-            "-D",
-            folder / "data",
-            "-U",
-            "ferlab",
-            "--auth",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-        )
+        call("initdb", "-U ferlab --auth trust -E UTF8 --no-sync")
         # an empty string: no socket file, whose default folder is another user's
-        options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c fsync=off"
-        call(
-            "pg_ctl",
-            "-D",
-            folder / "data",
-            "-l",
-            folder / "log",
-            "-w",
-            "-t",
-            "300",
-            "-o",
-            options,
-            "start",
-        )
+        options = "-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        call("pg_ctl", "-l log -w -t 300", "-o", f"{options} -c port={port}", "start")
         yield f"postgresql+psycopg2://ferlab@127.0.0.1:{port}/postgres"
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):
-            call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+            call("pg_ctl", "-m immediate stop")
         shutil.rmtree(folder)
 
 
@@ -101,20 +78,9 @@ class Server:
         self.start()
 
     def start(self):
-        command = [
-            Path(sys.executable).parent / "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--workers",
-            "1",
-            "--backend-store-uri",
-            self.database,
-            "--artifacts-destination",
-            self.artifacts,
-        ]
+        options = f"--host 127.0.0.1 --port {self.port} --workers 1"
+        stores = ["--backend-store-uri", self.database, "--artifacts-destination", self.artifacts]
+        command = [Path(sys.executable).parent / "mlflow", "server", *options.split(), *stores]
         self.log = open(self.folder / "log", "ab")  # noqa: SIM115 - closed in kill
         # MLflow's jobs are not used here, and would be seven more processes
         environment = (
@@ -145,7 +111,7 @@ class Server:
 
 @contextlib.contextmanager
 def s3(folder, *buckets):
-    """Yield the address of an S3 server that holds these empty buckets in memory, and takes any credentials."""
+    """Yield the address of an S3 server with these empty buckets, which takes any credentials."""
     import urllib.request
 
     port = free_port()

@@ -59,7 +59,3 @@ def test_the_notebook_runs_and_is_committed_without_outputs(path, folder, monkey
         if "image/png" in out.get("data", {})
     ]
     assert len(pictures) >= 3
-
-
-def test_there_are_notebooks():
-    assert NOTEBOOKS

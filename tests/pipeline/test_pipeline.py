@@ -1,4 +1,4 @@
-"""The whole pipeline in a temporary repository: what runs, what does not, what it leaves, and what dvc.yaml declares."""
+"""The pipeline in a temporary repository: what runs, what it leaves, what dvc.yaml declares."""
 
 import ast
 import json
@@ -41,11 +41,9 @@ def is_declared(module, deps):
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    made = Repository(tmp_path_factory.mktemp("pipeline") / "repository")
-    made.first = made("dvc repro")
-    made("git add -A && git commit -qm 'first result'")
-    return made
+def repository(finished):
+    """The finished repository itself: these tests leave it as it is."""
+    return Repository.existing(finished)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,7 @@ def declared():
 
 
 def test_the_stages_run_in_their_order_and_leave_every_declared_file(repository, declared):
-    assert repository.stages_run(repository.first) == ORDER
+    assert repository.stages_run((repository.path.parent / "first.txt").read_text()) == ORDER
     for stage in declared.values():
         for out in stage.get("outs", []):
             assert (repository.path / out).exists(), out
@@ -75,11 +73,8 @@ def test_nothing_is_left_over_and_nothing_runs_twice(repository):
 
 def test_dvc_shows_metrics_plots_and_experiments(repository):
     assert "private_accuracy" in repository("dvc metrics show")
-    for name in ("Accuracy", "Loss", "Confusion"):
-        assert name in repository(
-            "dvc plots show --show-vega 2>&1; dvc plots show -o shown; cat shown/index.html"
-        )
-    shutil.rmtree(repository.path / "shown")
+    page = repository("dvc plots show -o ../shown && cat ../shown/index.html")
+    assert all(name in page for name in ("Accuracy", "Loss", "Confusion"))
     table = repository("dvc exp show --csv")
     assert "train.epochs" in table
     assert "private_accuracy" in table
@@ -134,7 +129,7 @@ def test_the_logged_model_has_a_signature_and_predicts_as_the_file_does(reposito
 def test_a_second_sync_adds_nothing_and_a_deleted_store_is_filled_again(repository):
     assert "1 results" in repository("python -m ferlab sync")
     assert len(repository.runs()) == 1
-    kept = repository.path / "kept.db"
+    kept = repository.path.parent / "kept.db"
     (repository.path / "mlflow.db").rename(kept)
     repository("python -m ferlab sync")
     assert [run.info.status for run in repository.runs()] == ["FINISHED"]
@@ -142,101 +137,23 @@ def test_a_second_sync_adds_nothing_and_a_deleted_store_is_filled_again(reposito
     kept.replace(repository.path / "mlflow.db")
 
 
-def test_a_changed_evaluation_runs_only_that_and_changing_back_runs_nothing(repository):
-    path = repository.path / "params.yaml"
-    before = path.read_text()
-    path.write_text(before.replace("  mistakes: 24", "  mistakes: 5"))
-    assert repository.stages_run(repository("dvc repro")) == ["evaluate", "explain"]
-    path.write_text(before)
-    assert repository.stages_run(repository("dvc repro")) == []
-    assert repository("git status --porcelain") == ""
-
-
-def test_a_comment_in_params_makes_nothing_stale(repository):
-    path = repository.path / "params.yaml"
-    before = path.read_text()
-    path.write_text("# a remark\n" + before)
-    assert repository.stages_run(repository("dvc repro")) == []
-    path.write_text(before)
-
-
-RECORD = """
-import json, runpy, sys
-import ferlab.params as p
-read = set()
-class Recorder:
-    def __init__(self, real): self.real = real
-    def __getattr__(self, name):
-        caller = sys._getframe(1).f_globals["__name__"]
-        if not caller.startswith("ferlab.tracking"):
-            read.update(p.SECTIONS if name not in p.SECTIONS else [name])
-        return getattr(self.real, name)
-real_load = p.load
-p.load = lambda *a: Recorder(real_load(*a)) if sys._getframe(1).f_globals["__name__"].startswith("ferlab.tracking") is False else real_load(*a)
-runpy.run_module("stages." + sys.argv.pop(1), run_name="__main__")
-json.dump({"modules": sorted(n for n in sys.modules if n.split(".")[0] == "ferlab"), "sections": sorted(read),
-           "heavy": sorted({"tensorflow", "keras", "mlflow"} & set(sys.modules))}, open("recorded.json", "w"))
-"""
-
-
 @pytest.mark.parametrize("stage", ORDER)
 def test_dvc_yaml_declares_every_module_and_section_a_stage_uses(repository, declared, stage):
-    (repository.path / "record.py").write_text(RECORD)
-    environment = {"PYTHONPATH": str(repository.path), "DVC_ROOT": str(repository.path)}
-    repository(f"python record.py {stage}", **environment)
-    found = json.loads((repository.path / "recorded.json").read_text())
-    for name in ("record.py", "recorded.json"):
-        (repository.path / name).unlink()
+    recorded = json.loads((repository.path.parent / f"{stage}.json").read_text())
     deps = {dep.replace("${train.model}", "small") for dep in declared[stage]["deps"]}
-    for module in (name for name in found["modules"] if not is_exempt(name)):
+    for module in (name for name in recorded["modules"] if not is_exempt(name)):
         assert is_declared(module, deps), f"{stage} imports {module}"
-    assert set(found["sections"]) <= set(declared[stage]["params"])
+    sections = {name.split(".")[0] for name in declared[stage]["params"]}
+    assert set(recorded["sections"]) <= sections
     assert f"stages/{stage}.py" in deps
     if stage in ("download", "eda", "balance"):
-        assert found["heavy"] == []
-    assert repository("dvc status -q && git status --porcelain") == "", (
-        "the stage run again gave other bytes"
-    )
+        assert recorded["heavy"] == []
 
 
 def test_every_exception_is_still_a_module():
     for name in EXEMPT:
         path = TOP / name.replace(".", "/")
         assert path.is_dir() or path.with_suffix(".py").exists(), name
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        (
-            "  model: small",
-            "  model: tiny",
-            "No such file or directory: '",
-        ),  # DVC's own line; it ends in ferlab/models/tiny.py
-        ("  dataset: data.zip", "  dataset: nowhere.zip", "error: nowhere.zip: not found"),
-        (
-            "  learning_rate: 0.01",
-            "  learning_rate: fast",
-            "error: params.yaml: train.learning_rate = 'fast'",
-        ),
-        ("  epochs: 2", "  epoch: 2", "did you mean epochs?"),
-        ("  select_on: public", "  select_on: validation", "set train.select_on: public"),
-    ],
-)
-def test_a_wrong_parameter_is_one_line_and_keeps_the_last_result(repository, old, new, said):
-    path = repository.path / "params.yaml"
-    before, lock = path.read_text(), (repository.path / "dvc.lock").read_text()
-    assert old in before
-    path.write_text(before.replace(old, new))
-    done = repository.run("dvc repro")
-    path.write_text(before)
-    assert done.returncode != 0
-    assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert (repository.path / "dvc.lock").read_text() == lock
-    assert not list(repository.path.rglob("*.part"))
-    repository("dvc checkout -q --allow-missing")
-    assert repository("dvc status -q && git status --porcelain") == ""
 
 
 @pytest.mark.parametrize("before", ["true", "git init -q"], ids=["no repository", "no commit"])
@@ -249,14 +166,3 @@ def test_make_says_when_there_is_no_repository_or_no_commit_before_it_installs_a
     assert done.returncode != 0
     assert "git init && git add -A && git commit" in done.stderr
     assert not (tmp_path / ".venv").exists()
-
-
-def test_the_summary_names_the_dataset_and_compares_with_the_pinned_lock(repository):
-    said = repository("python -m ferlab show")
-    assert "on custom-" in said
-    assert "same bits as pinned" in said
-    lock = repository.path / "dvc.lock"
-    before = lock.read_text()
-    lock.write_text(before.replace("epochs: 2", "epochs: 3"))
-    assert "differs from pinned by train.epochs (2 -> 3)" in repository("python -m ferlab show")
-    lock.write_text(before)

@@ -1,4 +1,4 @@
-"""A full disk, a read-only folder, a tracking store that fails in any way: results are whole, and nothing else is lost."""
+"""A full disk, a read-only folder, a tracking store that fails: results are whole all the same."""
 
 import contextlib
 import errno
@@ -36,7 +36,7 @@ RESULTS = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A repository with a whole result, made without any fault. `seconds`: what its training and evaluation took."""
+    """(A folder with a result made without any fault, seconds its training and evaluation took)."""
     folder = children.workspace(tmp_path_factory.mktemp("faults") / "finished", epochs=EPOCHS)
     seconds = [children.Child(folder, name).end()[2] for name in ("train", "evaluate")]
     children.run(folder, "explain")
@@ -61,7 +61,10 @@ sys.addaudithook(hook)
 
 @contextlib.contextmanager
 def full_from(number):
-    """From the `number`-th opening of a file for writing on, no file can grow. Yields the list of what was opened."""
+    """From the `number`-th opening of a file for writing on, no file can grow.
+
+    Yields the list of the paths that were opened.
+    """
     opened, (soft, hard) = [], resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def watch(event, path):
@@ -91,7 +94,10 @@ def read_only():
 
 
 def call(name, monkeypatch):
-    """(what the exit says, None where it succeeds) of a stage in this process; nothing is printed, MLflow is left out."""
+    """The exit message of a stage run in this process, None where it succeeds.
+
+    Nothing is printed, and MLflow is left out.
+    """
 
     @contextlib.contextmanager
     def none():
@@ -119,7 +125,7 @@ def content(folder):
 
 @pytest.fixture
 def old(finished, tmp_path, monkeypatch, request):
-    """A copy of the finished repository in which the outputs of one stage are older ones, by what they hold."""
+    """A copy of the finished folder in which the outputs of one stage hold something older."""
     folder, name = tmp_path / "repository", request.node.callspec.params["name"]
     shutil.copytree(
         finished[0],
@@ -142,8 +148,8 @@ def old(finished, tmp_path, monkeypatch, request):
 
 
 @pytest.fixture
-def learned_once(monkeypatch):
-    """Training learns in its first call; the next ones repeat what it writes: TensorFlow needs seconds to start."""
+def trained_once(monkeypatch):
+    """The first training is real; the next ones write what it gave, since a start takes seconds."""
     real, kept = loop.fit, []
 
     def fit(dataset, settings, checkpoint, callbacks):
@@ -159,52 +165,64 @@ def learned_once(monkeypatch):
     monkeypatch.setattr(loop, "fit", fit)
 
 
+def places(opened):
+    """At which openings (from 1) the disk is to be full.
+
+    All but those between the first and the last file of a folder that is replaced as a whole.
+    """
+    folders = [None, *(Path(path).parent for path in opened), None]
+    return [
+        number
+        for number, folder in enumerate(folders[1:-1], 1)
+        if not (folder.name.endswith(".part") and {*folders[number - 1 : number + 2]} == {folder})
+    ]
+
+
+def test_the_places_of_a_full_disk():
+    inside = [f"x/.figures.1.part/{name}.png" for name in "abcd"]
+    assert places(["x/.a.1.part", "x/.b.1.part", "x/.c.1.part"]) == [1, 2, 3]
+    assert places(["x/.a.1.part", *inside, "x/.b.1.part"]) == [1, 2, 5, 6]
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_disk_that_is_full_from_any_write_on_spoils_nothing(
-    name, old, finished, learned_once, tmp_path, monkeypatch
+    name, old, finished, trained_once, tmp_path, monkeypatch
 ):
+    def written(content):
+        """What must be whole: data/source.json bears a date."""
+        return {path: held for path, held in content.items() if path != "data/source.json"}
+
     before, whole = content(old), content(finished[0])
     shutil.copytree(old, tmp_path / "kept")
-    if name == "train":
+    with full_from(0) as opened:
         assert call(name, monkeypatch) is None
+    assert len(opened) > 2
+    for path, held in written(content(old)).items():
+        assert held == whole[path], path
+    for number in places(opened):
         shutil.rmtree(old)
         shutil.copytree(tmp_path / "kept", old)
         os.chdir(old)
-    number = 0
-    while True:
-        number += 1
         with full_from(number) as opened:
-            said = call(name, monkeypatch)
-        if len(opened) < number:
-            break
-        assert said is None or (said.startswith("error: ") and said.isprintable()), (opened, said)
+            message = call(name, monkeypatch)
+        assert len(opened) >= number, "the disk was never full"
+        if message is not None:
+            assert message.startswith("error: ") and message.isprintable(), (opened, message)
         left = content(old)
         assert not [path for path in left if ".part" in path], (opened, left.keys())
-        assert all(
-            left[path] in (before.get(path), whole.get(path))
-            for path in left
-            if path != "data/source.json"
-        ), opened
-        if said is None:  # what failed was no output: a note on the way, or what only MLflow shows
-            assert all(left[path] == whole[path] for path in left if path != "data/source.json"), (
-                opened
-            )
-        shutil.rmtree(old)
-        shutil.copytree(tmp_path / "kept", old)
-        os.chdir(old)
-    assert said is None
-    assert number > 2
-    after = content(old)
-    assert all(after[path] == whole[path] for path in after if path != "data/source.json")
+        for path, held in written(left).items():
+            # where it succeeds, what failed was no output: a note, or what only MLflow shows
+            allowed = (whole.get(path), before.get(path)) if message else (whole[path],)
+            assert held in allowed, (opened, path)
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_read_only_folder_is_one_line_and_changes_nothing(name, old, monkeypatch):
     before = content(old)
     with read_only():
-        said = call(name, monkeypatch)
-    assert said.startswith("error: ")
-    assert said.endswith("read-only file system; make room or allow writing, then run again")
+        message = call(name, monkeypatch)
+    assert message.startswith("error: ")
+    assert message.endswith("read-only file system; make room or allow writing, then run again")
     assert content(old) == before
 
 
@@ -238,7 +256,7 @@ class Corrupt:
 
 
 def untrained(finished, folder):
-    """The finished repository without what training, evaluation and MLflow made."""
+    """Copy the finished folder, without what training, evaluation and MLflow made."""
     made = (
         "mlflow.db*",
         "mlartifacts",
@@ -251,35 +269,34 @@ def untrained(finished, folder):
 
 
 def settle(folder, finished, release, child, **environment):
-    """Let the held training go on, evaluate, and compare with the result made without a fault; then sync."""
+    """Let the held training go on, evaluate, compare with the result made without a fault.
+
+    Returns what the evaluation printed; `folder` is then as after a `dvc repro`.
+    """
     release.touch()
-    code, said, trained = child.end()
-    assert code == 0, said
-    code, said, evaluated = children.Child(folder, "evaluate", **environment).end()
-    assert code == 0, said
+    code, output, trained = child.end()
+    assert code == 0, output
+    code, output, evaluated = children.Child(folder, "evaluate", **environment).end()
+    assert code == 0, output
     for name in RESULTS:
         assert (folder / name).read_bytes() == (finished[0] / name).read_bytes(), name
     assert trained + evaluated < 3 * finished[1] + 60, "tracking may cost seconds, not minutes"
-
     children.pin(folder)
-    return said
+    return output
 
 
 def arrived(store):
-    found = [run for run in children.runs(store) if run.data.tags.get("ferlab.complete") == "true"]
-    assert [run.info.status for run in found] == ["FINISHED"]
-    assert found[0].steps == list(range(1, EPOCHS + 1))
+    runs = [run for run in children.runs(store) if run.data.tags.get("ferlab.complete") == "true"]
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert runs[0].steps == list(range(1, EPOCHS + 1))
 
 
 @pytest.mark.parametrize("fault", [Deleted, Locked, Corrupt])
 def test_a_database_that_fails_in_mid_run_costs_no_result_and_sync_delivers(
     fault, finished, tmp_path
 ):
-    folder, release, store = (
-        tmp_path / "repository",
-        tmp_path / "release",
-        f"sqlite:///{tmp_path}/repository/mlflow.db",
-    )
+    folder, release = tmp_path / "repository", tmp_path / "release"
+    store = f"sqlite:///{folder}/mlflow.db"
     untrained(finished, folder)
     child = children.Child(
         folder, "train", functools.partial(children.wait_after_epoch, 1, release)
@@ -288,13 +305,12 @@ def test_a_database_that_fails_in_mid_run_costs_no_result_and_sync_delivers(
         lambda: (folder / "mlflow.db").exists() and any(run.steps for run in children.runs(store))
     )
     failing = fault(folder)
-    said = settle(folder, finished, release, child)
+    output = settle(folder, finished, release, child)
     failing.end()
-    assert ("warning: not shown in MLflow" in said) == (fault is not Deleted)
+    assert ("warning: not shown in MLflow" in output) == (fault is not Deleted)
     children.run(folder, "ferlab sync")
-    arrived(
-        f"sqlite:///{folder}/./mlflow.db"
-    )  # another spelling: MLflow in this process still holds the file that was deleted
+    # another spelling: MLflow in this process still holds the file that was deleted
+    arrived(f"sqlite:///{folder}/./mlflow.db")
 
 
 def test_a_kill_while_the_database_is_set_up_leaves_no_half_of_it(tmp_path):
@@ -314,7 +330,7 @@ def test_a_server_that_accepts_and_never_answers_costs_seconds(finished, tmp_pat
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         child = children.Child(folder, "train", MLFLOW_TRACKING_URI=address)
-        said = settle(folder, finished, release, child, MLFLOW_TRACKING_URI=address)
-    assert "warning: not shown in MLflow" in said
+        output = settle(folder, finished, release, child, MLFLOW_TRACKING_URI=address)
+    assert "warning: not shown in MLflow" in output
     children.run(folder, "ferlab sync")
     arrived(f"sqlite:///{folder}/mlflow.db")

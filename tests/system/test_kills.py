@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a training, and the same command again: the same bytes as never killed, and one finished run."""
+"""SIGKILL at any moment of a training, then the same command: the same bytes, one finished run."""
 
 import functools
 import random
@@ -15,7 +15,8 @@ from tests.repository import wait_for
 
 pytestmark = pytest.mark.slow
 EPOCHS = 30
-# What each of the ten kills waits for before its random delay: the start, the next finished epoch, or a half-written file.
+# What each kill waits for before its random delay: the start, the next finished epoch, or a
+# half-written file.
 MOMENTS = (
     "start",
     "epoch",
@@ -57,23 +58,16 @@ def test_ten_kills_at_random_moments_lose_nothing(prepared, whole, tmp_path):
     for moment in MOMENTS:
         before = epochs_done(folder)
         if moment.endswith((".npz", ".keras")):
-            children.Child(
-                folder,
-                "train",
-                functools.partial(
-                    children.die_writing,
-                    moment,
-                    rng.randint(1, 2) if moment.endswith(".npz") else 1,
-                ),
-            ).died()
+            times = rng.randint(1, 2) if moment.endswith(".npz") else 1
+            die = functools.partial(children.die_writing, moment, times)
+            children.Child(folder, "train", die).died()
             assert list(folder.rglob("*.part*")), "the kill should have left half a file"
             continue
         child = children.Child(folder, "train")
         if moment == "epoch":
             wait_for(lambda before=before: epochs_done(folder) > before)
-        time.sleep(
-            rng.uniform(0, seconds[0] if moment == "start" else 2 * statistics.median(seconds))
-        )
+        longest = seconds[0] if moment == "start" else 2 * statistics.median(seconds)
+        time.sleep(rng.uniform(0, longest))
         child.kill()
     assert not (folder / "models/model.keras").exists()
     assert "resuming an interrupted training" in children.run(folder, "train")
@@ -109,12 +103,10 @@ def test_another_seed_starts_anew_and_the_killed_run_is_marked(prepared, whole, 
     children.configure(folder, seed=1, epochs=1)
     assert "resuming" not in children.run(folder, "train")
     children.run(folder, "evaluate")
-    children.run(
-        folder, "ferlab sync"
-    )  # the training marks it too, but waits for MLflow a few seconds only
+    # the training marks it too, but waits for MLflow a few seconds only
+    children.run(folder, "ferlab sync")
     assert sorted(run.info.status for run in children.runs(store)) == ["FINISHED", "KILLED"]
     children.configure(folder, seed=0, epochs=EPOCHS)
     assert "resuming" in children.run(folder, "train")
-    assert (folder / "models/model.keras").read_bytes() == (
-        whole / "models/model.keras"
-    ).read_bytes()
+    resumed, never_killed = (top / "models/model.keras" for top in (folder, whole))
+    assert resumed.read_bytes() == never_killed.read_bytes()

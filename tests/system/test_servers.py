@@ -1,4 +1,4 @@
-"""An MLflow server with PostgreSQL, and four writers at a time; then the server dies in the midst of a training."""
+"""An MLflow server on PostgreSQL with four writers at a time; then it dies during a training."""
 
 import functools
 import shutil
@@ -26,23 +26,21 @@ def prepared(tmp_path_factory):
 
 
 def test_four_writers_at_a_time_lose_no_run_and_no_point(server, prepared, tmp_path):
-    patient = {
-        "MLFLOW_TRACKING_URI": server.address,
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "300",
-    }  # a slow server is not a dead one
+    # a slow server is not a dead one
+    patient = {"MLFLOW_TRACKING_URI": server.address, "MLFLOW_HTTP_REQUEST_TIMEOUT": "300"}
     folders = [tmp_path / f"writer-{seed}" for seed in range(4)]
     for seed, folder in enumerate(folders):
         shutil.copytree(prepared, folder)
         children.configure(folder, seed=seed)
     for name in ("train", "evaluate"):
         writers = [children.Child(folder, name, **patient) for folder in folders]
-        for code, said, _ in [writer.end() for writer in writers]:
-            assert code == 0, said
-            assert "warning" not in said
-    found = children.runs(server.address)
-    assert [run.info.status for run in found] == ["FINISHED"] * 4
-    assert {run.data.params["train.seed"] for run in found} == {"0", "1", "2", "3"}
-    for run in found:
+        for code, output, _ in [writer.end() for writer in writers]:
+            assert code == 0, output
+            assert "warning" not in output
+    runs = children.runs(server.address)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert {run.data.params["train.seed"] for run in runs} == {"0", "1", "2", "3"}
+    for run in runs:
         assert run.steps == list(range(1, EPOCHS + 1))
         assert run.data.tags["ferlab.complete"] == "true"
 
@@ -66,8 +64,8 @@ def test_a_server_that_dies_in_mid_run_gets_the_run_from_sync(server, prepared, 
     wait_for(lambda: any(run.steps for run in mine()))
     server.kill()
     release.touch()
-    code, said, _ = child.end()
-    assert code == 0, said
+    code, output, _ = child.end()
+    assert code == 0, output
     assert "warning: not shown in MLflow" in children.run(
         folder, "evaluate", MLFLOW_TRACKING_URI=server.address
     )
