@@ -1,4 +1,4 @@
-"""What is explained is computed rightly: attention where it must be, calibration by hand, doubtful labels found again."""
+"""What is explained is computed rightly: attention where it must be, calibration by hand, label issues found again."""
 
 import numpy as np
 import pandas as pd
@@ -95,15 +95,15 @@ def test_a_temperature_found_on_overconfident_rows_undoes_it_and_changes_no_clas
     rows = table(odds / (1 + odds), labels)
     found = calibration.temperature(rows)
     assert found == pytest.approx(3, rel=0.1)
-    cooled = calibration.temperature_scaled(rows, found)
-    assert calibration.calibration_error(cooled) < calibration.calibration_error(rows) / 3
+    scaled = calibration.temperature_scaled(rows, found)
+    assert calibration.calibration_error(scaled) < calibration.calibration_error(rows) / 3
     assert (
-        cooled[["p_angry", "p_happy"]].to_numpy().argmax(1)
+        scaled[["p_angry", "p_happy"]].to_numpy().argmax(1)
         == rows[["p_angry", "p_happy"]].to_numpy().argmax(1)
     ).all()
 
 
-def test_errors_doubtful_labels_and_examples_are_those_of_the_table():
+def test_errors_label_issues_and_examples_are_those_of_the_table():
     rows = table([0.99, 0.02, 0.97, 0.6], ["angry", "angry", "happy", "angry"])
     found = mistakes.errors(rows).set_index("class")
     assert (

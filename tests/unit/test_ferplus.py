@@ -1,4 +1,4 @@
-"""FER+: what its votes teach a network, what they say of labels, and a network judged by them."""
+"""FER+: what its votes teach a network, what they say of labels, and a network scored by them."""
 
 import json
 import shutil
@@ -50,8 +50,8 @@ def known(official, first="happy"):
     return replace(data, table=data.table.assign(official=official))
 
 
-def judgement(labels, predicted, official, classes=CLASSES, split="private"):
-    """What `judged` says of images with these labels, predictions and official rows."""
+def part(labels, predicted, official, classes=CLASSES, split="private"):
+    """What `scored` says of images with these labels, predictions and official rows."""
     chances = np.eye(len(classes))[[classes.index(name) for name in predicted]]
     ids = [f"{i:03}" for i in range(max(len(labels), len(official)))]
     rows = pd.DataFrame({"id": ids[: len(labels)], "split": split, "label": labels})
@@ -133,10 +133,10 @@ def test_counts_tell_confirmed_labels_from_contradicted_ones(votes):
     assert agreement.contradicted(found.loc["fear"]) == 0
 
 
-def test_a_network_is_judged_by_the_majority_and_by_the_label_on_the_same_faces(votes):
+def test_a_network_is_scored_by_the_majority_and_by_the_label_on_the_same_faces(votes):
     labels = ["happy", "neutral", "sad", "disgust", "happy", "sad", "fear", "happy", "sad"]
     predicted = ["happy", "sad", "sad", "disgust", "happy", "sad", "fear", "happy", "sad"]
-    found = judgement(labels, predicted, [0, 1, 2, 3, 4, 5, 6, 7, -1])["ferplus"]
+    found = part(labels, predicted, [0, 1, 2, 3, 4, 5, 6, 7, -1])["ferplus"]
     assert [found[key] for key in ("split", "images", "not_known", "no_majority")] == [
         "private",
         8,
@@ -163,14 +163,14 @@ def test_a_network_is_judged_by_the_majority_and_by_the_label_on_the_same_faces(
         "unclear": 2,
         "contradicted": 0.5,
     }
-    worse = judgement(labels, ["sad", *predicted[1:]], range(8))["ferplus"]["agreed"]
+    worse = part(labels, ["sad", *predicted[1:]], range(8))["ferplus"]["agreed"]
     assert (worse["accuracy"], worse["label_accuracy"]) == (0.5, 0.5)
-    other = judgement(labels, [*predicted[:7], "neutral", "sad"], range(8))["ferplus"]["agreed"]
+    other = part(labels, [*predicted[:7], "neutral", "sad"], range(8))["ferplus"]["agreed"]
     assert (other["accuracy"], other["label_accuracy"]) == (1.0, 0.5)
 
 
 def test_with_six_classes_a_majority_for_disgust_counts_as_angry(votes):
-    found = judgement(["angry", "angry"], ["angry", "fear"], [3, 6], SIX)["ferplus"]
+    found = part(["angry", "angry"], ["angry", "fear"], [3, 6], SIX)["ferplus"]
     assert found["agreed"]["n"] == 1 and found["agreed"]["accuracy"] == 1
     assert found["labels"]["angry"] == {
         "images": 2,
@@ -180,20 +180,20 @@ def test_with_six_classes_a_majority_for_disgust_counts_as_angry(votes):
         "unclear": 1,
         "contradicted": 0,
     }
-    seven = judgement(["angry", "angry"], ["angry", "fear"], [3, 6])["ferplus"]
+    seven = part(["angry", "angry"], ["angry", "fear"], [3, 6])["ferplus"]
     assert seven["labels"]["angry"]["another"] == 1 and seven["agreed"]["accuracy"] == 0
 
 
 def test_faces_that_a_network_has_no_class_for_are_not_held_against_it(votes):
-    found = judgement(["happy", "sad"], ["happy", "sad"], [0, 7], ("happy", "sad"))["ferplus"]
+    found = part(["happy", "sad"], ["happy", "sad"], [0, 7], ("happy", "sad"))["ferplus"]
     assert found["agreed"]["n"] == 1 and found["agreed"]["accuracy"] == 1
     assert found["labels"]["sad"]["another"] == 1
 
 
 def test_only_the_final_split_counts_and_nothing_known_says_nothing(votes):
-    assert judgement(["happy"], ["happy"], [-1]) == {}
-    assert judgement(["happy"], ["happy"], []) == {}  # an image that the audit does not have
-    assert judgement(["happy"], ["happy"], [0], split="test")["ferplus"]["split"] == "test"
+    assert part(["happy"], ["happy"], [-1]) == {}
+    assert part(["happy"], ["happy"], []) == {}  # an image that the audit does not have
+    assert part(["happy"], ["happy"], [0], split="test")["ferplus"]["split"] == "test"
     rows = pd.DataFrame({"id": ["a", "b"], "split": ["public", "private"], "label": "happy"})
     told = pd.DataFrame({"id": ["a", "b"], "official": [0, 7]})
     found = scoring.ferplus(tables.make(rows, np.eye(7)[[3, 3]], CLASSES), told)["ferplus"]

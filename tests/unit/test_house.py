@@ -15,8 +15,9 @@ MAX_LINES = 250
 MAX_MODULES = 10
 # From the bottom up: each part may import what stands in its own row and in the rows above it.
 LAYERS = (
-    ("files", "params", "progress", "recipes"),
+    ("files", "progress", "dvc_files"),
     ("data",),
+    ("params", "recipes"),
     ("models",),
     ("training",),
     ("evaluation",),
@@ -24,10 +25,11 @@ LAYERS = (
     ("reporting",),
     ("serving",),
     ("scaling",),
-    ("stages", "__main__", "doctor", "verify"),
+    ("stages", "__main__", "cli", "doctor", "doctor_services", "verify"),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 GIVEN_UP = ("anchor", "bury", "cooled", "doubtful", "judge", "learner", "slots", "uneven")
+LIBRARIES_OWN = ("__slots__", "bbox_to_anchor")  # names that Python and matplotlib gave
 MODULES = [path for name in ("ferlab", "stages") for path in sorted((TOP / name).rglob("*.py"))]
 NAMED = [
     *MODULES,
@@ -67,7 +69,7 @@ def words_of(text):
     return {
         word.lower(): token.start[0]
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.NAME and token.string != "__slots__"
+        if token.type == tokenize.NAME and token.string not in LIBRARIES_OWN
         for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", token.string)
     }
 
