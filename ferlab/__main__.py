@@ -142,10 +142,10 @@ def run_recipes(arguments):
 def identify(arguments):
     import json
 
-    from ferlab.data.identity import copies
+    from ferlab.data.identity import copies, description
 
     known = copies.copy(arguments.path)
-    print(json.dumps(known, indent=1) if arguments.json else copies.table(known))
+    print(json.dumps(known, indent=1) if arguments.json else description.table(known))
 
 
 @verb(

@@ -33,7 +33,7 @@ class Experiment:
         return recipes.recipe_of(self.key)
 
     def values(self):
-        """The parameters that decide the result, as they are written: nested dicts, no `explain`."""
+        """The parameters that decide the result, as written: nested dicts, no `explain`."""
         values = recipes.raw_recipe(*self.recipe) if self.key else params.raw()
         return {name: section for name, section in values.items() if name != "explain"}
 

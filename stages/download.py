@@ -1,4 +1,4 @@
-"""download: the faces that `download.dataset` names -> data/raw; data/source.json says their source.
+"""download: the faces that `download.dataset` names -> data/raw, data/source.json.
 
 Reads the section `download`. The built-in sample takes 10 seconds, fer2013.zip 3.
 """

@@ -1,4 +1,4 @@
-"""explain: model, faces, predictions, details.json -> reports/explain (figures, tables, page, card).
+"""explain: model, faces, predictions, details.json -> reports/explain.
 
 What the network looks at, how far its probabilities can be trusted, which labels to look at again,
 and the model card. Reads the section `explain`, and those that the model card shows. About 20

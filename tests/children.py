@@ -98,7 +98,7 @@ def run(folder, command, prepare=None, **environment):
 
 
 def pin(folder):
-    """Write the part of dvc.lock that says that the result in `folder` is finished, as DVC would."""
+    """Write the part of dvc.lock that says that the result in `folder` is finished."""
     outs = [{"path": name, "md5": files.md5(folder / name)} for name in results.RESULT]
     used = params.raw(folder / "params.yaml")
     files.write_json(
@@ -146,7 +146,7 @@ def _run(folder, command, prepare, environment, output):
 
 
 def die_writing(name, times=1):
-    """SIGKILL in the midst of the `times`-th writing of the file `name`: half of it is on the disk."""
+    """SIGKILL within the `times`-th writing of the file `name`: half of it is on the disk."""
     from ferlab.training import model_file
 
     real, counted = files.replacing, []

@@ -1,4 +1,4 @@
-"""Where a network looks: evidence for a class by place, occlusion, feature maps. Arrays, no figure."""
+"""Where a network looks: evidence for a class by place, occlusion, feature maps."""
 
 import functools
 

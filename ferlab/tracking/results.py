@@ -20,7 +20,8 @@ SHOWN = (  # what else MLflow's run of an experiment is made from
 def result_key(settings, model, details, metrics):
     """Hash of the parameters and of what came out: equal results, equal key.
 
-    settings: the parameters as nested dicts, of which `explain` does not count. model, details, metrics: md5 of model.keras,
+    settings: the parameters as nested dicts, of which `explain` does not count.
+    model, details, metrics: md5 of model.keras,
     details.json, metrics.json.
     """
     deciding = {name: section for name, section in settings.items() if name != "explain"}

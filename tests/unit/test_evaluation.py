@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's, intervals equal published ones, and the files have the format of the design."""
+"""Scores, intervals equal to published ones, and the format of the files of a result."""
 
 import numpy as np
 import pandas as pd
@@ -206,7 +206,7 @@ def test_a_wrong_class_given_probability_zero_has_a_finite_loss():
 
 
 class Model:
-    """Stands in for Keras: the mean of the left and of the right half; counts the batch sizes it is asked for."""
+    """Stands in for Keras: the mean of the left and of the right half; counts batches."""
 
     output_shape = (None, 2)
 

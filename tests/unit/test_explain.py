@@ -1,4 +1,4 @@
-"""What is explained is computed rightly: attention where it must be, calibration by hand, label issues found again."""
+"""What is explained is computed rightly: attention, calibration, label issues."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def table(chances, labels, splits="public"):
 
 
 def corner_network():
-    """Says happy (class 1) where the upper left quarter is bright, by one 24x24 average and a fixed dense layer."""
+    """Says happy (class 1) where the upper left quarter is bright, by one average and a dense layer."""
     import keras
 
     inputs = keras.Input((48, 48, 1), dtype="uint8")
