@@ -6,7 +6,7 @@ from ferlab.reporting import pages
 READ = {  # name of a figure: (heading, how to read it)
     "right": (
         "What it looks at when it is right",
-        "Middle: red marks the evidence for the class (Grad-CAM). Bottom: red is how much the "
+        "Middle: red marks the evidence for the class (HiResCAM). Bottom: red is how much the "
         "probability falls when a gray square hides that place; blue is where hiding helps "
         "(occlusion).",
     ),

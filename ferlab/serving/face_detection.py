@@ -13,7 +13,7 @@ MAX_SIDE = 1280  # pixels: larger pictures are shrunk first; faces that matter s
 MIN_FACE = 24  # pixels, in the picture that is searched
 MIN_CONFIDENCE = 0.9  # of mtcnn's boxes
 BLUE, WHITE = (48, 99, 142), (255, 255, 255)  # RGB
-RED = (194, 59, 78)  # of Grad-CAM, as on the page of `explain`
+RED = (194, 59, 78)  # of HiResCAM, as on the page of `explain`
 
 
 class Detector:

@@ -80,7 +80,7 @@ class Analyzer:
         return list(choices(self._first))
 
     def __call__(self, content, name="", cam=False):
-        """The answer to the bytes of a picture, ready for JSON. cam: with Grad-CAM. Raises
+        """The answer to the bytes of a picture, ready for JSON. cam: with HiResCAM. Raises
         UserError.
         """
         if (name := name or self.names()[0]) not in self.names():
@@ -98,7 +98,7 @@ class Analyzer:
         }
 
     def _faces(self, predictor, picture, cam):
-        """A dict for each face: x, y, side, probabilities; with `cam` its Grad-CAM as a data
+        """A dict for each face: x, y, side, probabilities; with `cam` its HiResCAM as a data
         address.
         """
         squares = predictor.squares(picture)
@@ -227,7 +227,7 @@ def serve(host, port, model="", detector=None):
         if not local:
             print("every machine that reaches this one can use the page")
         print(f"http://{shown}:{listening.getsockname()[1]}/    (Ctrl-C ends it)", flush=True)
-        # Grad-CAM traces a new function for each picture, of which TensorFlow warns
+        # HiResCAM traces a new function for each picture, of which TensorFlow warns
         logging.getLogger("tensorflow").setLevel("ERROR")
         config = uvicorn.Config(
             application(analyzer, local), log_level="warning", timeout_graceful_shutdown=2

@@ -21,7 +21,7 @@ def table(chances, labels, splits="public"):
 
 
 def corner_network():
-    """Says happy (class 1) where the upper left quarter is bright, by one average and a dense layer."""
+    """Says happy (class 1) where the upper left quarter is bright, by one dense layer."""
     import keras
 
     inputs = keras.Input((48, 48, 1), dtype="uint8")

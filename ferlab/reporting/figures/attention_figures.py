@@ -8,10 +8,10 @@ COLUMNS = 8  # of channels
 
 
 def attention(path, rows, faces, heat, lost, right):
-    """Three lines of faces: as they are, with Grad-CAM over them, with occlusion over them.
+    """Three lines of faces: as they are, with HiResCAM over them, with occlusion over them.
 
     One column per row of `rows` (ferlab.evaluation.mistakes.examples). faces: uint8 (n, 48, 48).
-    heat: Grad-CAM from 0 to 1, (n, 48, 48). lost: what the probability falls by where a square
+    heat: HiResCAM from 0 to 1, (n, 48, 48). lost: what the probability falls by where a square
     hides the place, (n, 48, 48). right: whether these predictions are right.
     """
     columns = max(len(rows), 1)
