@@ -24,7 +24,7 @@ from tests.repository import TOP, wait_for
 
 pytestmark = pytest.mark.slow
 EPOCHS = 2
-STAGES = ("download", "eda", "balance", "train", "evaluate", "explain")
+STAGES = ("download", "eda", "balance", "train", "predict", "evaluate", "explain")
 RESULTS = (
     "models/model.keras",
     "models/history.csv",
@@ -38,7 +38,7 @@ RESULTS = (
 def finished(tmp_path_factory):
     """(A folder with a result made without any fault, seconds its training and evaluation took)."""
     folder = children.workspace(tmp_path_factory.mktemp("faults") / "finished", epochs=EPOCHS)
-    seconds = [children.Child(folder, name).end()[2] for name in ("train", "evaluate")]
+    seconds = [children.Child(folder, name).end()[2] for name in ("train", "predict", "evaluate")]
     children.run(folder, "explain")
     children.pin(folder)
     return folder, sum(seconds)
@@ -276,6 +276,7 @@ def settle(folder, finished, release, child, **environment):
     release.touch()
     code, output, trained = child.end()
     assert code == 0, output
+    children.run(folder, "predict")
     code, output, evaluated = children.Child(folder, "evaluate", **environment).end()
     assert code == 0, output
     for name in RESULTS:

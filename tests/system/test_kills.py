@@ -80,6 +80,7 @@ def test_ten_kills_at_random_moments_lose_nothing(prepared, whole, tmp_path):
         folder / provenance.RUNS / f"{provenance.md5(folder / 'models/model.keras')}.json"
     )
     assert len(record["epochs"]) == EPOCHS
+    children.run(folder, "predict")
     children.run(folder, "evaluate")
     (run,) = children.runs(f"sqlite:///{folder}/mlflow.db")
     assert run.info.status == "FINISHED"
@@ -102,6 +103,7 @@ def test_another_seed_starts_anew_and_the_killed_run_is_marked(prepared, whole, 
     assert [run.info.status for run in children.runs(store)] == ["RUNNING"]
     children.configure(folder, seed=1, epochs=1)
     assert "resuming" not in children.run(folder, "train")
+    children.run(folder, "predict")
     children.run(folder, "evaluate")
     # the training marks it too, but waits for MLflow a few seconds only
     children.run(folder, "ferlab sync")

@@ -32,7 +32,7 @@ def test_four_writers_at_a_time_lose_no_run_and_no_point(server, prepared, tmp_p
     for seed, folder in enumerate(folders):
         shutil.copytree(prepared, folder)
         children.configure(folder, seed=seed)
-    for name in ("train", "evaluate"):
+    for name in ("train", "predict", "evaluate"):
         writers = [children.Child(folder, name, **patient) for folder in folders]
         for code, output, _ in [writer.end() for writer in writers]:
             assert code == 0, output
@@ -66,6 +66,7 @@ def test_a_server_that_dies_in_mid_run_gets_the_run_from_sync(server, prepared, 
     release.touch()
     code, output, _ = child.end()
     assert code == 0, output
+    children.run(folder, "predict")
     assert "warning: not shown in MLflow" in children.run(
         folder, "evaluate", MLFLOW_TRACKING_URI=server.address
     )
