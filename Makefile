@@ -2,11 +2,11 @@
 # make repro DATA=fer2013    the same on real data, as an experiment ($FER2013 or Kaggle; or DATA=<path or https address>);
 #                        params.yaml then names that data; back: make repro DATA=sample
 # make test              set up, run the quick tests; `make test-slow` runs the others
-# make verify            the sample pipeline four times from scratch, every output compared; make audit: known weaknesses of the packages
+# make verify            the sample pipeline four times from scratch, every output compared; make audit: known vulnerabilities of the packages
 # make bench             what training costs here, the texts' way and ours (4 minutes, needs FER2013; LONG=1: an hour)
 # make ablation          what each ingredient of the speedrun buys (an hour and three quarters, needs FER2013; goes on where it was broken off)
 # make doctor            what a bug report needs, and the usual troubles
-# make reset            params.yaml and the result back to the last commit, after experiments
+# make reset             params.yaml and the result back to the last commit, after experiments
 # make demo              a page on this machine for photos and the webcam: http://127.0.0.1:7860
 # make ui                MLflow's page over all runs;  make show: DVC's table of experiments
 

@@ -21,7 +21,7 @@ def write(names, out=OUT, report=print):
     """
     if len(names) < 2:
         raise files.UserError(
-            "name at least two results; `python -m ferlab compare workspace silva_2025`"
+            "name at least two results; `python -m ferlab compare speedrun speedrun-s1`"
         )
     results = [lookup.find(name) for name in names]
     compared = comparison.compare(results)

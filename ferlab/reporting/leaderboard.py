@@ -1,7 +1,7 @@
 """`python -m ferlab leaderboard`: every recipe's result and the workspace's on one page.
 
 Writes reports/leaderboard.html with reports/leaderboard/<key>.html, a page for each result (without
-faces, so that it works where no data are), and reports/leaderboard.png for the README.
+faces, so that it works where no data are), and reports/leaderboard.png.
 """
 
 from pathlib import Path

@@ -57,7 +57,7 @@ def network(path, seed):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A working directory with the model a.keras, and one of a recipe, and none that ships."""
+    """A working directory with the model a.keras and that of a recipe, but no released one."""
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
