@@ -192,6 +192,12 @@ def raw(path="params.yaml"):
         ) from None
 
 
+def write(values, path):
+    """Write nested dicts as YAML, as `raw` reads them."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        YAML().dump(values, file)
+
+
 def parse(values, path="params.yaml", sections=tuple(SECTIONS)):
     """Check a nested dict against the sections; `path` is only named in errors."""
     if not isinstance(values, dict):

@@ -27,14 +27,9 @@ class Experiment:
     key: str
     settings: params.Section
 
-    @property
-    def recipe(self):
-        """(recipe, seed) of the key."""
-        return recipes.recipe_of(self.key)
-
     def values(self):
         """The parameters that decide the result, as written: nested dicts, no `explain`."""
-        values = recipes.raw_recipe(*self.recipe) if self.key else params.raw()
+        values = recipes.raw_recipe(*recipes.recipe_of(self.key)) if self.key else params.raw()
         return {name: section for name, section in values.items() if name != "explain"}
 
 

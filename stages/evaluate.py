@@ -18,6 +18,7 @@ from ferlab.reporting.figures import model_figures
 from ferlab.tracking import provenance
 from stages import run
 
+REPORTED = ("download", "eda", "balance", "train", "evaluate")  # sections, on the page
 SHOWN = ("public", "private", "test", "private_unseen")  # of the splits, in the last lines
 
 
@@ -64,7 +65,7 @@ def _report(settings, table, details, results, history_csv, balanced, eda, count
     pictures["samples"] = (eda / "sample_grid.png").read_bytes()
     pictures["balance"] = (counts / "counts.png").read_bytes()
     identity = read_json(eda / "summary.json")["identity"]
-    values = settings.model_dump(exclude={"explain"})
+    values = {section: getattr(settings, section).model_dump() for section in REPORTED}
     page = report.render(details, history, values, wrong, faces, pictures, identity=identity)
     write_text(results / "report.html", page)
 

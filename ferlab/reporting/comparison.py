@@ -26,7 +26,7 @@ def compare(results):
     # The same faces, saved in another way, have other ids; each still has its row of fer2013.csv.
     two_forms = datasets == ["fer2013", "fer2013-jpeg"]
     split = _final_split(results)
-    rows, folded = _folded(results)
+    rows, folded = _folded(results, split)
     rows = _common(
         results, [_by_face(*pair, two_forms) for pair in zip(results, rows, strict=True)]
     )
@@ -100,12 +100,9 @@ def _final_split(results):
     raise _nothing_in_common(results)
 
 
-def _folded(results):
-    """([rows of the final split], whether disgust had to be counted as angry)."""
-    rows = []
-    for result in results:
-        parts = tables.parts(result.predictions)
-        rows.append(parts[tables.final(parts)])
+def _folded(results, split):
+    """([rows of that split], whether disgust had to be counted as angry)."""
+    rows = [tables.parts(result.predictions)[split] for result in results]
     folded = len({tables.classes_of(table) for table in rows}) > 1
     if folded:
         rows = [tables.fold(table) for table in rows]

@@ -47,7 +47,7 @@ def render(details, history, params, rows, faces, pictures, key="", identity=Non
         main=_main(params),
         yaml=_yaml(params),
         select=params.get("train"),
-        views=pages.views(params["evaluate"]) if "evaluate" in params else "its own",
+        views=pages.views(params["evaluate"]) if "evaluate" in params else "",
         wrong=None if rows is None else _mistakes(rows, faces),
         pictures=pictures,
         identity=identity,

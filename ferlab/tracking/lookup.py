@@ -98,7 +98,9 @@ def _tracked(name):
         if not runs:
             return None
         folder, info = Path(temporary), runs[0].info
-        for file in ("params.yaml", "details.json", "predictions.csv.gz", "history.csv"):
+        trained = any(file.path == "history.csv" for file in client.list_artifacts(info.run_id))
+        wanted = ["params.yaml", "details.json", "predictions.csv.gz", *["history.csv"] * trained]
+        for file in wanted:
             try:
                 client.download_artifacts(info.run_id, file, str(folder))
             except Exception as error:  # MLflow's stores raise many kinds
@@ -111,6 +113,6 @@ def _tracked(name):
             params.raw(folder / "params.yaml"),
             files.read_json(folder / "details.json"),
             tables.read(folder / "predictions.csv.gz"),
-            pd.read_csv(folder / "history.csv"),
+            pd.read_csv(folder / "history.csv") if trained else None,
             [],
         )

@@ -92,9 +92,13 @@ def project_recipe(key):
     result = results.result_key(settings, *(files.md5(folder / name) for name in hashed))
     paths = [file for file in sorted(folder.iterdir()) if file.name != "run.json"]
     tags = {"ferlab.recipe": recipe}
-    return _project(
-        _Result(result, key, settings, folder, folder / "history.csv", run, tags, paths)
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        written = Path(temporary) / "params.yaml"  # so that the run can be compared by its id
+        params.write(settings, written)
+        paths.append(written)
+        return _project(
+            _Result(result, key, settings, folder, folder / "history.csv", run, tags, paths)
+        )
 
 
 def _key_and_name(folder, name=None):

@@ -43,6 +43,9 @@ def test_recipes_run_leave_results_and_are_up_to_date_in_a_clone_without_models(
         run.info.status == "FINISHED" and run.data.tags["ferlab.complete"] == "true"
         for run in runs.values()
     )
+    for name in ("anamika_2025", "majority"):  # by their ids, from MLflow alone
+        compared = repository(f"python -m ferlab compare {runs[name].info.run_id} anamika_2025")
+        assert f"  {name} " in compared
     assert "2 results have their run" in repository("python -m ferlab sync")
     assert len(repository.runs()) == 2
     assert "| anamika_2025 |" in repository("python -m ferlab papers; cat reports/papers.md")

@@ -146,3 +146,13 @@ def test_the_two_forms_of_fer2013_are_compared_face_by_face_and_only_with_a_note
     second.details["dataset"] = "custom-12345678"
     with pytest.raises(UserError, match="evaluated on different images"):
         comparison.compare([first, second])
+
+
+def test_a_result_with_private_and_one_without_meet_on_the_whole_test_split():
+    """Where only one has private images, both are compared on all of test, as the text says."""
+    both, test = result("both", 0), result("test", 1)
+    rows = test.predictions.assign(split="test")
+    details = scoring.details(rows, about("sample"))
+    test = lookup.Result("test", test.values, details, rows, test.history, [])
+    found = comparison.compare([both, test])
+    assert found["split"] == "test" and found["n"] == len(both.predictions)

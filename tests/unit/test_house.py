@@ -121,6 +121,7 @@ def test_no_module_and_no_folder_is_too_large():
         for path in MODULES
         if path.name != "__init__.py" and path.is_relative_to(TOP / "ferlab")
     )
+    modules.pop("ferlab/models")  # a list: one file per network
     assert {name: count for name, count in modules.items() if count > MAX_MODULES} == {}
 
 
