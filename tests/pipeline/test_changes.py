@@ -24,6 +24,7 @@ def test_a_comment_in_params_makes_nothing_stale(repository):
     (repository.path / "params.yaml").write_text(before)
 
 
+@pytest.mark.slow
 def test_a_wrong_parameter_is_one_line_and_keeps_the_last_result(repository):
     lock = (repository.path / "dvc.lock").read_text()
     for old, new, message in (

@@ -154,6 +154,7 @@ def test_processes_with_one_device_are_refused(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_devices_that_are_not_there_are_one_line(tmp_path):
     assert (
         "train.devices = 3: JAX sees 2 (cpu:0, cpu:1); set train.devices no higher"

@@ -109,6 +109,7 @@ def test_a_bfloat16_network_is_exported_in_float32(format, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_command_tells_size_equality_and_speed(small, tmp_path, monkeypatch, capsys):
     import onnxruntime
 
@@ -136,6 +137,7 @@ def test_the_command_tells_size_equality_and_speed(small, tmp_path, monkeypatch,
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["small.onnx"]
 
 
+@pytest.mark.slow
 def test_litert_has_its_classes_beside_it(tmp_path, capsys):
     six = tuple(name for name in CLASSES if name != "disgust")
     model_file.save(untrained("small", "bfloat16", six), tmp_path / "six.keras")

@@ -48,7 +48,8 @@ def trained_epochs(monkeypatch):
     return epochs
 
 
-@pytest.mark.parametrize("end", [Killed, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [Killed, KeyboardInterrupt])
 def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials(
     workspace, monkeypatch, end
 ):
@@ -180,6 +181,7 @@ def test_three_failures_end_a_sweep_and_one_does_not(workspace):
         sweep.sweep(report=lambda line: None, cluster=FakeCluster(capacity=0))
 
 
+@pytest.mark.slow
 def test_a_trial_that_cannot_be_trained_here_does_not_end_the_sweep_but_three_do(workspace):
     """silva_2025 takes no smaller faces, with which these trainings begin."""
     text = (workspace / "params.yaml").read_text()
