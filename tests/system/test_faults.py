@@ -196,7 +196,7 @@ def test_a_disk_that_is_full_from_any_write_on_spoils_nothing(
     shutil.copytree(old, tmp_path / "kept")
     with full_from(0) as opened:
         assert call(name, monkeypatch) is None
-    assert len(opened) > 2
+    assert len(opened) >= 2
     for path, held in written(content(old)).items():
         assert held == whole[path], path
     for number in places(opened):
