@@ -79,8 +79,7 @@ def disagreements(first, second):
     Columns label, first, second (predictions) and sure, indexed by id.
     """
     rows = first.index[first["predicted"].to_numpy() != second["predicted"].to_numpy()]
-    columns = [f"p_{name}" for name in tables.classes_of(first)]
-    sure = first.loc[rows, columns].max(axis=1) + second.loc[rows, columns].max(axis=1)
+    sure = sum(tables.probabilities(table.loc[rows]).max(axis=1) for table in (first, second))
     table = pd.DataFrame(
         {
             "label": first.loc[rows, "label"],

@@ -77,7 +77,7 @@ def test_ten_kills_at_random_moments_lose_nothing(prepared, whole, tmp_path):
     assert not list(folder.rglob("*.part*"))
     assert not list((folder / ".ferlab/resume").glob("*/*"))
     record = files.read_json(
-        folder / provenance.RUNS / f"{provenance.md5(folder / 'models/model.keras')}.json"
+        folder / provenance.RUNS / f"{files.md5(folder / 'models/model.keras')}.json"
     )
     assert len(record["epochs"]) == EPOCHS
     children.run(folder, "predict")

@@ -116,7 +116,7 @@ def test_a_photo_gets_its_face_and_the_same_numbers_as_predict(address, photo, a
     assert other != pytest.approx(one["probabilities"], abs=0.01)
 
 
-def test_grad_cam_is_a_picture_of_the_face_with_red_on_it(address, photo):
+def test_hires_cam_is_a_picture_of_the_face_with_red_on_it(address, photo):
     (one,) = ask(address, photo, cam=1).json()["faces"]
     kind, _, content = one["cam"].partition(",")
     assert kind == "data:image/png;base64"
@@ -427,7 +427,7 @@ def test_a_chosen_photo_gets_a_box_a_name_and_bars(tab, photo):
     assert tab.evaluate(edge, [0.9, 0.9])[3] == 0
 
 
-def test_grad_cam_and_another_model_answer_for_the_photo_that_is_shown(tab, photo):
+def test_hires_cam_and_another_model_answer_for_the_photo_that_is_shown(tab, photo):
     choose(tab, photo)
     says(tab, "1 face: ")
     assert not tab.is_visible(".one figure")
