@@ -20,9 +20,8 @@ SHOWN = (  # what else MLflow's run of an experiment is made from
 def result_key(settings, model, details, metrics):
     """Hash of the parameters and of what came out: equal results, equal key.
 
-    settings: the parameters as nested dicts, of which `explain` does not count.
-    model, details, metrics: md5 of model.keras,
-    details.json, metrics.json.
+    settings: the parameters as nested dicts, of which `explain` does not count. model, details,
+    metrics: md5 of model.keras, details.json, metrics.json.
     """
     deciding = {name: section for name, section in settings.items() if name != "explain"}
     text = json.dumps([deciding, model, details, metrics], sort_keys=True)
@@ -32,7 +31,8 @@ def result_key(settings, model, details, metrics):
 def is_finished(root):
     """True where parameters, model and metrics in `root` are those of its dvc.lock.
 
-    They are one result then, not a mixture of two.
+    They are one result then, not a mixture of two. The stage explain adds nothing to a result: with
+    `dvc repro evaluate` it stays behind, at the parameters of an earlier one.
     """
     try:
         stages = dvc_files.stages((root / "dvc.lock").read_text(encoding="utf-8"))
@@ -42,7 +42,9 @@ def is_finished(root):
             for section, section_values in values.items()
             for key, value in section_values.items()
         }
-        used = dvc_files.parameters(stages)
+        used = dvc_files.parameters(
+            {name: stage for name, stage in stages.items() if name != "explain"}
+        )
         return all(files.md5(root / name) == locked[name] for name in RESULT) and all(
             values.get(name) == value for name, value in used.items()
         )
