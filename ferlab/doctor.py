@@ -13,7 +13,7 @@ from pathlib import Path
 from ferlab import doctor_services, dvc_files, files, params, recipes
 from ferlab.tracking.provenance import machine
 from ferlab.tracking.store import dead_runs, store
-from ferlab.training.backend import fast_bfloat16
+from ferlab.training.backend import has_bfloat16
 
 FREE_GIB = 5  # the packages and a few experiments on FER2013
 
@@ -21,7 +21,7 @@ FREE_GIB = 5  # the packages and a few experiments on FER2013
 def report():
     """(lines about machine and versions, troubles as (what, fix)); looks only, changes nothing."""
     about = machine() | {name: _version(name) for name in ("dvc", "mlflow")}
-    about |= {"bfloat16": fast_bfloat16()}
+    about |= {"bfloat16": has_bfloat16()}
     troubles = [trouble for check in CHECKS for trouble in check()]
     return [f"{name:<12}{value}" for name, value in about.items()], troubles
 

@@ -96,7 +96,7 @@ class Train(Section):
     reduce_on_plateau: Count
     backend: Literal["tensorflow", "jax", "torch"]
     devices: Positive = 1  # recipes need not name it
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16"]
     seed: Seed
 
     @field_validator("model")

@@ -6,6 +6,8 @@ repository. With FERLAB_RAY the training itself happens on a Ray cluster
 """
 
 import functools
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,16 @@ from ferlab.data.dataset import Dataset
 from ferlab.scaling import cluster
 from ferlab.tracking import provenance
 from ferlab.tracking.epoch_logger import EpochLogger
-from ferlab.training import backend, batches, callbacks, checkpoint, fingerprint, loop, model_file
+from ferlab.training import (
+    backend,
+    batches,
+    callbacks,
+    checkpoint,
+    fingerprint,
+    loop,
+    model_file,
+    network,
+)
 from stages import run
 
 
@@ -40,28 +51,37 @@ def main(
         logger = EpochLogger(
             experiment.values(), dataset.name, key, folder / "live.json", experiment.key
         )
-        reporter = callbacks.Reporter(settings, logger)
+        reporter = callbacks.Reporter(settings, logger, memory_of_this_machine())
         with reporter.closing():
             trained = (train_on_ray if on_ray else train_here)(dataset, settings, folder, reporter)
         trained.write_model(model)
         files.write_csv(history, trained.history, "%.8g")
         logger.close()
-        record = logger.record(dataset.name, trained.parameters, trained.seconds)
+        record = logger.record(dataset.name, trained.parameters, trained.seconds, trained.precision)
         provenance.write_run(model, record | {"machine": trained.machine})
         # The checkpoint last: killed in between, the next call finds the training finished.
         (folder / "live.json").unlink(missing_ok=True)
         trained.remove_checkpoint()
 
 
+def memory_of_this_machine():
+    """The file that keeps which trainings this machine, with these versions, repeats exactly."""
+    machine = hashlib.sha256(json.dumps(provenance.machine()).encode()).hexdigest()[:12]
+    return files.root() / ".ferlab" / "repeats" / f"{machine}.json"
+
+
 @dataclass(frozen=True)
 class Trained:
-    """A finished training. seconds: of each epoch; parameters: how many the network has."""
+    """A finished training. seconds: of each epoch; parameters: how many the network has;
+    precision: that of its arithmetic.
+    """
 
     write_model: Callable  # given a path
     history: pd.DataFrame
     seconds: list
     parameters: int
     machine: dict
+    precision: str
     remove_checkpoint: Callable
 
 
@@ -82,8 +102,29 @@ def start(settings, dataset, folder, on_ray):
         print(f"FER+ labels: {left_out} images have no votes for these classes and are left out")
     if (folder / "checkpoint.npz").exists():
         print("resuming an interrupted training")
-    elif not on_ray and settings.precision == "float32" and backend.fast_bfloat16():
-        print("this processor has bfloat16: train.precision=bfloat16 is 1.5 to 2 times faster")
+    elif not on_ray and (line := about_precision(settings)):
+        print(line)
+
+
+def about_precision(settings):
+    """What is worth knowing of `train.precision` on this machine, in a line, or None."""
+    if backend.has_gpu(settings.backend):
+        return None
+    in_hardware = backend.has_bfloat16()
+    if settings.precision == "float32" and in_hardware:
+        return "this processor has bfloat16: train.precision=auto is 1.5 to 2 times faster"
+    if settings.precision == "auto" and in_hardware is None:
+        return (
+            "train.precision=auto: this system does not say whether its processor multiplies "
+            "bfloat16, so float32 is used"
+        )
+    if settings.precision == "bfloat16" and not in_hardware:
+        times = network.slowdown_of_bfloat16()
+        return (
+            f"train.precision=bfloat16: this processor emulates it; a convolution took {times:.0f} "
+            "times as long as in float32 just now; train.precision=auto avoids it"
+        )
+    return None
 
 
 def train_here(dataset, settings, folder, reporter):
@@ -96,6 +137,7 @@ def train_here(dataset, settings, folder, reporter):
         seconds,
         model.count_params(),
         provenance.machine(),
+        backend.precision_of(settings.precision, settings.backend),
         functools.partial(state.unlink, missing_ok=True),
     )
 

@@ -13,7 +13,7 @@ from tests.builders import images, tiny, zipped
 
 TOP = Path(__file__).parent.parent
 SMALL = {
-    "  epochs: 20": "  epochs: 2",
+    "  epochs: 12": "  epochs: 2",
     "  batch_size: 128": "  batch_size: 8",
     "  dataset: sample": "  dataset: data.zip",
 }

@@ -33,7 +33,7 @@ def trainable(folder, monkeypatch, per_class, epochs, batch_size):
     dataset.save(folder / "data/balanced")
     text = (TOP / "params.yaml").read_text()
     for old, new in (
-        ("epochs: 20", f"epochs: {epochs}"),
+        ("epochs: 12", f"epochs: {epochs}"),
         ("batch_size: 128", f"batch_size: {batch_size}"),
         ("low_resolution: 0.5", "low_resolution: 0.0"),
     ):

@@ -95,7 +95,9 @@ def _row(key, details, history, run, settings):
         "unseen": details["splits"].get("private_unseen", {}).get("accuracy"),
         "seconds": seconds,
         "trained": bool(members or run.get("epochs")),
-        "machine": run.get("machine", {}).get("cpu", ""),
+        "machine": ", ".join(
+            filter(None, (run.get("machine", {}).get("cpu"), run.get("precision")))
+        ),
         "published": accuracies[0] if accuracies else None,
     }
 

@@ -98,7 +98,10 @@ def _scores_line(row):
     cost = ""
     if run.get("epochs"):
         machine = run["machine"]
-        cost = f"{duration(run['train_seconds'])}, {machine['cores']} cores {machine['cpu']}"
+        cost = (
+            f"{duration(run['train_seconds'])} in {run['precision']}, "
+            f"{machine['cores']} cores {machine['cpu']}"
+        )
     return f"| {row['key']}{six} | {cells} | {cost} |"
 
 

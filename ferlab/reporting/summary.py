@@ -35,7 +35,10 @@ def text(folder=None):
         lines.append(f"  disgust recall {100 * metrics['disgust_recall']:.1f} %")
     if run:
         time, machine = duration(run["train_seconds"]), run["machine"]
-        lines.append(f"  trained in {time} on {machine['cores']} cores, {machine['cpu']}")
+        lines.append(
+            f"  trained in {time} in {run['precision']} on {machine['cores']} cores, "
+            f"{machine['cpu']}"
+        )
     return "\n".join([*lines, "", pinned(folder), "", LOOK, *_next(details, settings, run)])
 
 

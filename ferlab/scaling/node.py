@@ -104,6 +104,7 @@ def train(dataset, settings, name, storage, expected_versions, queue):
             "seconds": seconds,
             "parameters": model.count_params(),
             "machine": provenance.machine(),
+            "precision": backend.precision_of(settings.precision, settings.backend),
         }
 
 

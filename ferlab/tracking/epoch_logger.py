@@ -45,9 +45,11 @@ class EpochLogger:
         if self.thread:
             self.thread.join(timeout=max(seconds, 0))
 
-    def record(self, dataset, parameters, seconds):
+    def record(self, dataset, parameters, seconds, precision):
         """The content of run.json. parameters: number of weights. seconds: of each epoch."""
-        return provenance.run_of(dataset, parameters, sum(seconds), seconds, self.training)
+        return provenance.run_of(
+            dataset, parameters, sum(seconds), seconds, self.training, precision
+        )
 
     def _work(self):
         # best effort: evaluation and `ferlab sync` complete the run from files

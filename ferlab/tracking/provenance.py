@@ -35,11 +35,12 @@ def _path(md5):
     return files.root() / RUNS / f"{md5}.json"
 
 
-def run_of(dataset, parameters, train_seconds, epochs=(), training=None):
+def run_of(dataset, parameters, train_seconds, epochs=(), training=None, precision=None):
     """The content of a run.json, made on this machine.
 
     dataset: its name. parameters: the number of weights. epochs: the seconds of each epoch.
-    training: the hash of all that decides the weights, None for what trains no network.
+    training: the hash of all that decides the weights; precision: of the arithmetic, float32 or
+    bfloat16; both None for what trains no network.
     """
     return {
         "dataset": dataset,
@@ -47,6 +48,7 @@ def run_of(dataset, parameters, train_seconds, epochs=(), training=None):
         "train_seconds": round(train_seconds, 2),
         "epochs": list(epochs),
         "training": training,
+        "precision": precision,
         "machine": machine(),
         "commit": commit(),
     }

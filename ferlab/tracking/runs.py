@@ -137,6 +137,8 @@ def _tags(result, details):
     commit = result.baseline or result.run.get("commit") or provenance.commit()
     training = {"ferlab.training": result.run["training"]} if result.run.get("training") else {}
     machine = result.run.get("machine", {})
+    if result.run.get("precision"):
+        training["ferlab.precision"] = result.run["precision"]
     return {
         "ferlab.key": result.key,
         "ferlab.dataset": details["dataset"],

@@ -6,18 +6,21 @@ from contextlib import contextmanager
 
 from ferlab.files import UserError, one_line, replacing
 
+GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")  # there where a driver of NVIDIA's or AMD's is
 JOIN_TIMEOUT = 60  # seconds in which all processes of a training must have been started
 
 
 def start(backend, precision="float32", seed=0, devices=1):
     """Import Keras 3 on `backend` with deterministic operations and return the module.
 
-    devices: over how many each batch is split (JAX only), in this process or, with
-    FERLAB_PROCESSES, in several. Raises UserError where the backend is not installed, has fewer
-    devices, or where Keras already runs on another one.
+    precision: as `train.precision`. devices: over how many each batch is split (JAX only), in this
+    process or, with FERLAB_PROCESSES, in several. Raises UserError where the backend is not
+    installed, has fewer devices, or where Keras already runs on another one.
     """
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow leaves oneDNN off where the processor has AVX2 and no more, at half the speed
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     with _silent_stderr():
         try:
             if backend == "tensorflow":
@@ -39,7 +42,12 @@ def start(backend, precision="float32", seed=0, devices=1):
         )
     # Layer names, and with them the saved bytes, must not depend on what was built before.
     keras.backend.clear_session()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    # nor anything on the user's own ~/.keras/keras.json
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    used = precision_of(precision, backend)
+    keras.config.set_dtype_policy("mixed_bfloat16" if used == "bfloat16" else "float32")
     keras.utils.set_random_seed(seed)
     if devices > 1 or keras.distribution.distribution():
         keras.distribution.set_distribution(
@@ -168,14 +176,46 @@ def _data_parallel(keras, backend, devices):
     return DataParallel(devices=available[:devices], auto_shard_dataset=False)
 
 
-def fast_bfloat16():
-    """True where the processor multiplies bfloat16 in hardware (x86: AVX512_BF16 or AMX)."""
+def precision_of(asked, backend):
+    """The precision, `float32` or `bfloat16`, that `train.precision` means on this machine.
+
+    `auto` is bfloat16 where a GPU multiplies it in hardware, or the processor does; there JAX took
+    twice as long for a convolution in bfloat16, and so stays with float32.
+    """
+    if asked != "auto":
+        return asked
+    fast = has_gpu(backend) or (backend != "jax" and has_bfloat16())
+    return "bfloat16" if fast else "float32"
+
+
+def has_bfloat16():
+    """Whether the processor multiplies bfloat16 in hardware (x86: AVX512_BF16 or AMX).
+
+    None where the system does not tell, or the processor is of another kind.
+    """
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = file.read()
+            flags = next((line.split() for line in file if line.startswith("flags")), None)
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return None
+    return flags and ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def has_gpu(backend):
+    """Whether `backend` trains on a GPU of NVIDIA's or AMD's, on which bfloat16 is fast."""
+    if not any(os.path.exists(device) for device in GPU_DEVICES):
+        return False  # without importing the backend
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 @contextmanager

@@ -4,8 +4,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ferlab import files
 from ferlab.files import UserError
 from ferlab.progress import Progress
 from ferlab.training import schedule
@@ -23,23 +24,29 @@ class Callbacks:
     seconds): after each epoch, once its checkpoint is written; row: as in the history, without
     `chosen`. on_nondeterministic(): where this machine does not repeat a step to the last bit, so
     that the training cannot be repeated exactly; None: this is not tried, which saves a few steps.
+    known_repeats: {network, side, batch size, optimizer: whether it repeats}, added to.
     """
 
     on_step: Callable = _ignore
     on_epoch: Callable = _ignore
     on_nondeterministic: Callable | None = None
+    known_repeats: dict = field(default_factory=dict)
 
 
 class Reporter:
     """Callbacks that show a training on the terminal and pass its epochs to a logger.
 
     params: the train section. logger: with `epoch(row)` and `close(status=None)`, such as
-    ferlab.tracking's EpochLogger. Under DVC, the training stops with it: both functions that are
+    ferlab.tracking's EpochLogger. memory: a JSON file of this machine's, which keeps known_repeats
+    from one training to the next. Under DVC, the training stops with it: both functions that are
     called regularly raise UserError once the process that started this one has ended.
     """
 
-    def __init__(self, params, logger):
+    def __init__(self, params, logger, memory):
         self.params, self.logger, self.parent = params, logger, os.getppid()
+        self.memory, self.known_repeats = memory, {}
+        with contextlib.suppress(OSError, ValueError):  # unknown, or damaged: tried again
+            self.known_repeats |= files.read_json(memory)
         self.progress = Progress(params.epochs, params.select_on, schedule.step_costs(params))
 
     def on_step(self, epoch, step, steps):
@@ -75,5 +82,6 @@ class Reporter:
             sys.exit("stopped; the finished epochs are kept: the same command goes on from there")
         finally:
             self.progress.close()
+            files.write_json(self.memory, self.known_repeats)
             if status:
                 self.logger.close(status)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ferlab.training import backend
+
 
 def data_key(dataset):
     """sha256 of all that a training takes from a dataset; equal keys train to equal weights.
@@ -43,8 +45,11 @@ CODE = (
 def fingerprint(settings, dataset):
     """16 hex digits over what decides the weights: the train section, data, code and versions.
 
+    With `precision: auto` it is the precision that this machine trains in which counts.
     A training resumes only from a state kept under its own fingerprint.
     """
+    used = backend.precision_of(settings.precision, settings.backend)
+    settings = settings.model_copy(update={"precision": used})
     digest = hashlib.sha256(settings.model_dump_json().encode())
     digest.update(data_key(dataset).encode())
     library = Path(__file__).parents[1]

@@ -1,6 +1,7 @@
 """The network in training, compiled for one size of faces; taking and restoring its state."""
 
 import hashlib
+import time
 
 import numpy as np
 
@@ -87,3 +88,22 @@ def is_deterministic(model, batch, seed, epoch):
         digests.add(hashlib.sha256(b"".join(array.tobytes() for array in after)).digest())
         restore(model, weights, state)
     return len(digests) == 1
+
+
+def slowdown_of_bfloat16(seconds=1.0):
+    """How many times as long a convolution takes in bfloat16 as in float32, here and now.
+
+    Keras must be started. seconds: for how long each is repeated, at least once.
+    """
+    import keras
+
+    times = {}
+    for precision in ("float32", "bfloat16"):
+        faces = keras.ops.ones((8, 24, 24, 32), precision)
+        kernel = keras.ops.ones((3, 3, 32, 64), precision)
+        began, runs = time.perf_counter(), 0
+        while not runs or time.perf_counter() - began < seconds:
+            np.asarray(keras.ops.cast(keras.ops.conv(faces, kernel, padding="same"), "float32"))
+            runs += 1
+        times[precision] = (time.perf_counter() - began) / runs
+    return times["bfloat16"] / times["float32"]

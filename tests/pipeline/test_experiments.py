@@ -91,7 +91,7 @@ def test_a_tracking_server_that_is_not_there_costs_seconds_and_no_result(reposit
 )
 def test_the_whole_pipeline_runs_on_the_real_fer2013(tmp_path):
     changes = {
-        "  epochs: 20": "  epochs: 1",
+        "  epochs: 12": "  epochs: 1",
         "  dataset: sample": "  dataset: fer2013",
         "  warmup: 0.2": "  warmup: 0.0",
     }

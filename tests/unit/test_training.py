@@ -4,15 +4,28 @@ So a killed run goes on to the same bytes.
 """
 
 import hashlib
+import io
 import itertools
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from ferlab import models, params
 from ferlab.files import UserError
-from ferlab.training import backend, batches, loop, model_file, network, optimizers, schedule
+from ferlab.training import (
+    backend,
+    batches,
+    fingerprint,
+    loop,
+    model_file,
+    network,
+    optimizers,
+    schedule,
+)
 from ferlab.training.callbacks import Callbacks
 from tests.synthetic import make
 
@@ -338,3 +351,92 @@ def test_a_backend_that_is_not_there_is_one_line():
     assert finished.stderr.strip() == (
         "error: train.backend = 'torch': torch is not installed; choose tensorflow or install it"
     )
+
+
+FLAGS = "processor\t: 0\nflags\t\t: fpu avx2 {}\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "backend_name", "expected"),
+    [
+        (FLAGS.format("avx512_bf16"), "tensorflow", "bfloat16"),
+        (FLAGS.format("amx_bf16"), "torch", "bfloat16"),
+        (FLAGS.format("amx_bf16"), "jax", "float32"),
+        (FLAGS.format(""), "tensorflow", "float32"),
+        ("Features\t: fp asimd bf16\n", "tensorflow", "float32"),
+    ],
+)
+def test_auto_is_the_precision_that_the_processor_has(monkeypatch, cpuinfo, backend_name, expected):
+    monkeypatch.setattr(backend, "open", lambda *_, **__: io.StringIO(cpuinfo), raising=False)
+    monkeypatch.setattr(backend, "GPU_DEVICES", ())
+    assert backend.precision_of("auto", backend_name) == expected
+    assert backend.precision_of("float32", backend_name) == "float32"
+    assert backend.precision_of("bfloat16", backend_name) == "bfloat16"
+
+
+def test_the_fingerprint_counts_the_precision_that_auto_means(monkeypatch, faces, settings):
+    asked, prints = settings(**{"train.precision": "auto"}).train, {}
+    for flags in ("avx512_bf16", "sse"):
+        text = FLAGS.format(flags)
+        monkeypatch.setattr(backend, "open", lambda *_, t=text, **__: io.StringIO(t), raising=False)
+        prints[flags] = fingerprint.fingerprint(asked, faces)
+    explicit = asked.model_copy(update={"precision": "float32"})
+    assert prints["avx512_bf16"] != prints["sse"] == fingerprint.fingerprint(explicit, faces)
+
+
+def test_the_users_keras_settings_change_nothing(tmp_path):
+    """Another data format, number type or epsilon in ~/.keras/keras.json."""
+    (tmp_path / "keras.json").write_text(
+        '{"image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1, '
+        '"backend": "torch"}'
+    )
+    script = (
+        "from ferlab.training import backend; keras = backend.start('tensorflow'); "
+        "print(keras.config.image_data_format(), keras.config.floatx(), keras.config.epsilon())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"KERAS_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["channels_last", "float32", "1e-07"]
+
+
+def test_muon_takes_kernels_as_matrices_and_leaves_depthwise_ones_out():
+    shape = optimizers._matrix_shape
+    assert shape("conv2d/kernel", (3, 3, 32, 64)) == (288, 64)
+    assert shape("mha/query/kernel", (128, 4, 32)) == (128, 128)
+    assert shape("mha/attention_output/kernel", (4, 32, 128)) == (128, 128)
+    assert shape("depthwise/kernel", (3, 3, 128, 1)) is None
+    assert shape("logits/kernel", (256, 7)) is None
+    assert shape("dense/bias", (256,)) is None
+
+
+def test_where_public_is_large_epochs_are_compared_on_a_part_of_it():
+    dataset = make({"angry": (4, 5, 1)})
+    whole = loop._affordable(dataset.split("public"), 4)
+    assert len(whole.faces) == 5
+    many = dataset.split("public").where(np.zeros(5000, int))
+    assert len(loop._affordable(many, 4).faces) == loop.MIN_SELECTION
+    assert len(loop._affordable(many, 6000).faces) == 3000
+    assert len(loop._affordable(many, 28709).faces) == 5000
+
+
+def test_that_a_machine_repeats_is_tried_once_and_remembered(
+    tmp_path, faces, settings, monkeypatch
+):
+    tried = []
+    monkeypatch.setattr(network, "is_deterministic", lambda *_: bool(tried.append(1)))
+    section, known, reports = settings(**TINY).train, {}, []
+    for run in ("first", "second"):
+        backend.start("tensorflow")
+        loop.fit(
+            faces,
+            section,
+            callbacks=Callbacks(on_nondeterministic=lambda: reports.append(1), known_repeats=known),
+        )
+    sides = len({schedule.side_of(section, epoch) for epoch in range(section.epochs)})
+    assert len(tried) == len(known) == sides
+    assert len(reports) == 2 * sides  # said each time
