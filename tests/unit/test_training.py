@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 
+import stages.train
 from ferlab import models, params
 from ferlab.files import UserError
 from ferlab.training import (
@@ -440,3 +441,25 @@ def test_that_a_machine_repeats_is_tried_once_and_remembered(
     sides = len({schedule.side_of(section, epoch) for epoch in range(section.epochs)})
     assert len(tried) == len(known) == sides
     assert len(reports) == 2 * sides  # said each time
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_hardware", "line"),
+    [
+        ("auto", True, None),
+        ("auto", False, None),
+        ("auto", None, "this system does not say whether its processor multiplies bfloat16"),
+        ("float32", True, "train.precision=auto is 1.5 to 2 times faster"),
+        ("float32", False, None),
+        ("bfloat16", True, None),
+        ("bfloat16", False, "took 20 times as long as in float32 just now"),
+    ],
+)
+def test_what_the_precision_costs_is_told_before_training(
+    monkeypatch, settings, asked, in_hardware, line
+):
+    monkeypatch.setattr(backend, "GPU_DEVICES", ())
+    monkeypatch.setattr(backend, "has_bfloat16", lambda: in_hardware)
+    monkeypatch.setattr(network, "slowdown_of_bfloat16", lambda: 20.4)
+    told = stages.train.about_precision(settings(**{"train.precision": asked}).train)
+    assert told is None if line is None else line in told
