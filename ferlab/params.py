@@ -114,18 +114,24 @@ class Evaluate(Section):
     shift: Annotated[int, Field(ge=0, le=8)]
     mistakes: Annotated[int, Field(ge=1, le=100)]
     robustness: bool
-    extra_datasets: list[Annotated[str, Field(min_length=1)]]
+    extra_datasets: list[Annotated[str, Field(min_length=1)] | dict[str, str]]
 
     @field_validator("extra_datasets")
     @classmethod
     def names_differ(cls, entries):
         """Scores are kept by the file's name: equal names would be evaluated as one dataset."""
-        names = [Path(entry).stem for entry in entries]
-        taken = ("train", "validation", "public", "private", "private_unseen", "test")
+        names = [Path(e if isinstance(e, str) else _path_of(e)).stem for e in entries]
+        taken = "train validation public private private_unseen private_unseen_near test".split()
         clash = next((name for name in names if names.count(name) > 1 or name in taken), None)
         if clash:
             raise ValueError(f"{clash} names a split or another set already, rename the file")
         return entries
+
+
+def _path_of(entry):
+    from ferlab.data.readers import extra  # only here: it loads OpenCV
+
+    return extra.checked(entry)["path"]
 
 
 class Explain(Section):

@@ -19,7 +19,7 @@ from ferlab.tracking import provenance
 from stages import run
 
 REPORTED = ("download", "eda", "balance", "train", "evaluate")  # sections, on the page
-SHOWN = ("public", "private", "test", "private_unseen")  # of the splits, in the last lines
+SHOWN = ("public", "private", "test", *tables.UNSEEN)  # of the splits, in the last lines
 
 
 def main(
@@ -34,7 +34,7 @@ def main(
     counts=Path("reports/balance"),
 ):
     table, network = tables.read(predictions), read_json(about)
-    more = network["more"] | scoring.ferplus(table, audit.read(audit_csv))
+    more = network["more"] | scoring.ferplus(table)
     details = scoring.details(table, network, audit.leaked(audit_csv), more)
     write_json(results / "metrics.json", scoring.metrics(details, scoring.cross_entropy(table)))
     write_json(results / "details.json", details)

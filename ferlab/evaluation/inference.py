@@ -167,6 +167,14 @@ def _further(faces, probabilities, classes):
     left_out = dict(faces.left_out)
     for name, count in labels[~known].value_counts().sort_index().items():
         left_out[f"of the class {name}, which this network does not have"] = int(count)
-    name = f"{faces.name} faces" if faces.name in {*SPLITS, "private_unseen"} else faces.name
-    rows = pd.DataFrame({"id": faces.ids, "split": name, "label": labels, "official": -1})[known]
+    name = f"{faces.name} faces" if faces.name in {*SPLITS, *tables.UNSEEN} else faces.name
+    rows = pd.DataFrame(
+        {
+            "id": faces.ids,
+            "split": name,
+            "label": labels,
+            "official": -1,
+            "group": faces.groups,
+        }
+    )[known]
     return tables.make(rows, probabilities[known], classes), left_out

@@ -14,6 +14,7 @@ from ferlab.evaluation import tables
 
 SCALARS = ("precision_macro", "recall_macro", "f1_macro")  # of the final split, in metrics.json
 MIN_PROBABILITY = 1e-7  # what the loss counts at least, as Keras' does
+RESAMPLES = 10_000
 
 
 def interval(correct, n):
@@ -24,8 +25,30 @@ def interval(correct, n):
     return float(low), float(high)
 
 
-def scores(labels, predicted, classes):
+def grouped_interval(right, groups):
+    """95 % interval (low, high) of a share whose images come in groups of nearly equal ones.
+
+    By a bootstrap over whole groups (10,000 resamples, always the same ones): three frames of one
+    film say hardly more than one. right: bool (N,); groups: N names. Where all groups have the same
+    share, a bootstrap knows no spread: then Wilson's, of as many images as there are groups.
+    """
+    each = pd.DataFrame({"right": np.asarray(right, float), "n": 1.0}).groupby(np.asarray(groups))
+    hits, sizes = each.sum().to_numpy().T
+    if np.ptp(hits / sizes) == 0:
+        return interval(round(hits.sum() / sizes.sum() * len(sizes)), len(sizes))
+    random, shares = np.random.Generator(np.random.Philox(0)), []
+    for _ in range(RESAMPLES // 100):  # in parts: all at once would be 10,000 x groups numbers
+        draws = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), 100)
+        shares.append(draws @ hits / (draws @ sizes))
+    low, high = np.quantile(np.concatenate(shares), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def scores(labels, predicted, classes, groups=None):
     """One split's entry in details.json, from class names.
+
+    groups: N names of groups of nearly equal images, where these are known; then the entry says how
+    many there are, and the interval is `grouped_interval`'s.
 
     Accuracy with its interval; precision, recall and F1 by class, their macro means (every class
     counts) and weighted means; confusion (C, C), rows are labels. Division by zero gives 0.
@@ -41,8 +64,11 @@ def scores(labels, predicted, classes):
     matrix = confusion_matrix(labels, predicted, labels=classes)
     n, correct = len(labels), int(np.trace(matrix))
     low, high = interval(correct, n)
+    if groups is not None:
+        low, high = grouped_interval(np.equal(labels, predicted), groups)
     return {
         "n": n,
+        **({} if groups is None else {"groups": len(set(groups))}),
         "accuracy": correct / n,
         "accuracy_low": low,
         "accuracy_high": high,
@@ -71,19 +97,15 @@ def _without_images(classes):
     }
 
 
-def details(table, about, seen=(), more=None):
+def details(table, about, seen=None, more=None):
     """The content of details.json.
 
     about: of about.json: the network's `name` and number of `parameters`, the `dataset` and its
-    `digest`. seen: ids of private images whose very pixels stand in the training split as well.
-    more: as `inference.measure` gives it, with what `ferplus` adds.
+    `digest`. seen: of audit.leaked, the private images that train has too. more: as `inference.measure` gives it, with what `ferplus` adds.
     """
 
     def by_split(rows):
-        return {
-            name: _rounded(scores(part["label"], part["predicted"], _present(name, part)))
-            for name, part in tables.parts(rows, seen).items()
-        }
+        return {name: _scores_of(name, part) for name, part in tables.parts(rows, seen).items()}
 
     return {
         "dataset": about["dataset"],
@@ -96,10 +118,17 @@ def details(table, about, seen=(), more=None):
     }
 
 
+def _scores_of(split, part):
+    """One split's entry; an image without a group, in a set that has some, is one of its own."""
+    groups = part["group"].where(part["group"] != "", "image " + part["id"])
+    known = groups if (part["group"] != "").any() else None
+    return _rounded(scores(part["label"], part["predicted"], _present(split, part), known))
+
+
 def _present(split, part):
     """The classes to score by: all; of a further set those that it has or was given."""
     classes = tables.classes_of(part)
-    if split in {*SPLITS, "private_unseen"}:
+    if split in {*SPLITS, *tables.UNSEEN}:
         return classes
     return tuple(name for name in classes if name in {*part["label"], *part["predicted"]})
 
@@ -141,10 +170,9 @@ def metrics(details, loss):
     return _rounded(values | {"loss": loss})
 
 
-def ferplus(table, audit):
+def ferplus(table):
     """{"ferplus": its part of details.json}, of the final split; {} where FER+ knows none of it.
 
-    audit: as audit.read gives it (id, official).
     split: which; images: known ones; not_known: the others; no_majority: known ones without one.
     agreed: of the n faces that most annotators give one of the network's classes, the share named
       right by their word (`accuracy`) and by the dataset's own label (`label_accuracy`), each with
@@ -154,8 +182,7 @@ def ferplus(table, audit):
     parts, classes = tables.parts(table), tables.classes_of(table)
     split = tables.final(parts)
     rows = parts[split]
-    official = rows["id"].map(audit.set_index("id")["official"]).fillna(-1).astype(np.int64)
-    names = agreement.named(official, classes)
+    names = agreement.named(rows["official"], classes)
     known = int((names != "").sum())
     if not known:
         return {}

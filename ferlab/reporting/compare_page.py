@@ -24,7 +24,7 @@ def write(names, out=OUT, report=print):
             "name at least two results; `python -m ferlab compare speedrun speedrun-s1`"
         )
     results = [lookup.find(name) for name in names]
-    compared = comparison.compare(results)
+    compared = comparison.compare(results, _other_seeds(names))
     ids = {id for rows in compared["disagree"] for id in rows.index[:SHOWN]}
     files.write_text(out, page(compared, results, _faces(results[0].details["digest"], ids)))
     report(text(compared))
@@ -33,13 +33,58 @@ def write(names, out=OUT, report=print):
         artifacts.log_page(names, out)
 
 
-def verdict(entry):
-    """An entry of `significance` in words."""
+def _other_seeds(names):
+    """The committed results of the same recipes as those named, with other seeds."""
+    keys = recipes.with_result()
+    wanted = {recipes.recipe_of(name)[0] for name in names if name in keys}
+    others = [key for key in keys if recipes.recipe_of(key)[0] in wanted and key not in names]
+    return [lookup.find(key) for key in others]
+
+
+def verdict(entry, pair):
+    """An entry of `significance` in words. pair: the entry of `recipes` of the same two results."""
+    two = "these two trained networks" if pair["trained"] else "these two results"
+    if entry["p_holm"] < 0.05:
+        word = f"{two} differ by more than the luck of the images"
+    else:
+        word = f"between {two} that may be the luck of the images"
+    return f"{_points(entry)}, McNemar {_p(entry)}: {word}"
+
+
+def recipe_verdict(pair):
+    """An entry of `recipes` in words, empty where a result has no seed of its own."""
+    if pair["same"]:
+        return "one recipe, trained twice: what differs is luck, of the seed too, whatever p says"
+    if not pair["trained"]:
+        return ""
+    test, (first, second) = pair["test"], pair["seeds"]
+    if not test:
+        return (
+            "of the recipes that says nothing: another seed may turn it round; two seeds or more "
+            f"of each are needed (known: {second} against {first})"
+        )
+    means = [f"{100 * mean:.2f} %" for mean in test["means"]]
+    word = "more than" if test["p_holm"] < 0.05 else "may be"
+    return (
+        f"the recipes, {second} seeds (mean {means[1]}) against {first} ({means[0]}): "
+        f"{_points(test)}, {_p(test)}: {word} the luck of seeds and images"
+    )
+
+
+def _points(entry):
     low, high = 100 * entry["low"], 100 * entry["high"]
-    points = f"{100 * entry['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
-    p = f"p = {entry['p']:.2g}" if entry["p"] > 1e-16 else "p < 1e-16"
-    word = "more than chance" if entry["p"] < 0.05 else "could be chance"
-    return f"{points}, McNemar {p}: {word}"
+    return f"{100 * entry['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
+
+
+def _p(entry):
+    """p as it is, and corrected where there are several tests."""
+
+    def shown(p):
+        return f"= {p:.2g}" if p > 1e-16 else "< 1e-16"
+
+    if entry["tests"] == 1:
+        return f"p {shown(entry['p'])}"
+    return f"p {shown(entry['p'])} (Holm over {entry['tests']} tests: p {shown(entry['p_holm'])})"
 
 
 def text(compared):
@@ -82,12 +127,12 @@ def _accuracies(compared):
 def _differences(compared):
     first, *others = compared["names"]
     lines = []
-    for name, entry, rows in zip(
-        others, compared["significance"], compared["disagree"], strict=True
-    ):
+    columns = (compared[key] for key in ("significance", "recipes", "disagree"))
+    for name, entry, pair, rows in zip(others, *columns, strict=True):
         lines += [
             "",
-            f"{name} against {first}: {verdict(entry)}",
+            f"{name} against {first}: {verdict(entry, pair)}",
+            *[f"  {words}" for words in [recipe_verdict(pair)] if words],
             f"  only {first} is right on {entry['only_first']:,}, "
             f"only {name} on {entry['only_second']:,}; "
             f"they disagree on {len(rows):,}, first {', '.join(rows.index[:3])}",
@@ -112,10 +157,11 @@ def page(compared, results, faces=None):
         [_shown(row, (faces or {}).get(row.Index)) for row in rows.head(SHOWN).itertuples()]
         for rows in compared["disagree"]
     ]
-    template = pages.template("compare.html")
-    return (
-        template.render(compared=compared, pictures=pictures, shown=shown, verdict=verdict) + "\n"
+    words = {"verdict": verdict, "recipe_verdict": recipe_verdict}
+    html = pages.template("compare.html").render(
+        compared=compared, pictures=pictures, shown=shown, **words
     )
+    return html + "\n"
 
 
 def _shown(row, face):

@@ -36,7 +36,9 @@ def write():
         for row in results:
             files.write_text(folder / f"{row['key']}.html", _page(row))
     template = pages.template("leaderboard.html")
-    html = template.render(rows=results, picture=picture.read_bytes(), duration=duration)
+    html = template.render(
+        rows=results, further=_further(results), picture=picture.read_bytes(), duration=duration
+    )
     files.write_text(page, html + "\n")
     return [page, picture]
 
@@ -92,7 +94,6 @@ def _row(key, details, history, run, settings):
         "f1": scores["f1_macro"],
         "six": six["accuracy"],
         "public": details["splits"].get("public", {}).get("accuracy"),
-        "unseen": details["splits"].get("private_unseen", {}).get("accuracy"),
         "seconds": seconds,
         "trained": bool(members or run.get("epochs")),
         "machine": ", ".join(
@@ -100,6 +101,15 @@ def _row(key, details, history, run, settings):
         ),
         "published": accuracies[0] if accuracies else None,
     }
+
+
+def _further(results):
+    """[(key, name, scores)] of the further sets of faces that results were measured on."""
+    return [
+        (row["key"], name, row["details"]["splits"][name])
+        for row in results
+        for name in row["details"].get("left_out", {})
+    ]
 
 
 def _page(row):

@@ -49,11 +49,11 @@ def _scores(details):
     rows[f"{final}, 6 classes"] = details["six_class"][final]
     agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
     rows |= {"FER+ majority": agreed} if agreed["n"] else {}
-    lines = [f"  {'split':<18}{'images':>8}{'accuracy':>11}   95 % interval"]
+    lines = [f"  {'split':<20}{'images':>8}{'accuracy':>11}   95 % interval"]
     for split, scores in rows.items():
         low, high = 100 * scores["accuracy_low"], 100 * scores["accuracy_high"]
         accuracy = f"{100 * scores['accuracy']:>9.2f} %   {low:.2f} to {high:.2f} %"
-        lines.append(f"  {split:<18}{scores['n']:>8,}{accuracy}")
+        lines.append(f"  {split:<20}{scores['n']:>8,}{accuracy}")
     return lines
 
 

@@ -123,6 +123,7 @@ def test_the_whole_pipeline_runs_on_the_real_fer2013(tmp_path):
         "public": 3589,
         "private": 3589,
         "private_unseen": 3301,
+        "private_unseen_near": 3098,
         "test": 7178,
     }
     assert details["splits"]["private"]["accuracy"] > 0.3

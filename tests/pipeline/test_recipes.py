@@ -1,5 +1,7 @@
 """The recipes are what their texts say, dvc.yaml knows all, results are read back as written."""
 
+import re
+import shutil
 import subprocess
 import sys
 
@@ -427,18 +429,101 @@ def test_every_committed_result_can_be_scored_again_from_its_predictions(monkeyp
 
 
 @pytest.mark.parametrize(
-    ("measured", "published", "low", "high", "word"),
+    ("measured", "published", "low", "high", "seeds", "word"),
     [
-        (0.60, 0.58, 0.59, 0.61, "exceeded"),
-        (0.585, 0.58, 0.57, 0.60, "reproduced"),
-        (0.57, 0.58, 0.56, 0.585, "reproduced"),
-        (0.55, 0.58, 0.54, 0.56, "not reached"),
-        (0.58, 0.58, None, None, "reproduced"),
-        (0.57, 0.58, None, None, "not reached"),
+        (0.60, 0.58, 0.59, 0.61, 3, "exceeded"),
+        (0.60, 0.58, 0.59, 0.61, 1, "reproduced"),  # the luck of the seed is not in the interval
+        (0.585, 0.58, 0.57, 0.60, 3, "reproduced"),
+        (0.57, 0.58, 0.56, 0.585, 1, "reproduced"),
+        (0.55, 0.58, 0.54, 0.56, 1, "not reached"),
     ],
 )
-def test_the_verdict_on_a_claim(measured, published, low, high, word):
-    assert claims.verdict(measured, published, low, high) == word
+def test_the_verdict_on_a_claim(measured, published, low, high, seeds, word):
+    assert claims.verdict(measured, published, low, high, seeds) == word
+
+
+def guessed(seed, right=0.6, n=2000):
+    """One split's scores of a network that is right on so many images."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % 7
+    hits = random.random(n) < right
+    predicted = np.where(hits, labels, random.integers(0, 7, n))
+    names = np.array(CLASSES, object)
+    return names[labels], names[predicted]
+
+
+def test_precision_recall_and_f1_have_a_bootstraps_interval():
+    labels, predicted = guessed(0)
+    entry = scoring.scores(labels, predicted, CLASSES)
+    true, said = (pd.Index(CLASSES).get_indexer(names) for names in (labels, predicted))
+    again = {"precision_macro": [], "recall_macro": [], "sad": []}
+    for rows in np.random.default_rng(1).integers(0, len(true), (500, len(true))):
+        right = true[rows] == said[rows]
+        hits = np.bincount(true[rows][right], minlength=7)
+        called, support = (np.bincount(side[rows], minlength=7) for side in (said, true))
+        again["precision_macro"].append((hits / called).mean())
+        again["recall_macro"].append((hits / support).mean())
+        again["sad"].append(2 * hits[5] / (called + support)[5])
+    bounds = {name: np.quantile(values, (0.025, 0.975)) for name, values in again.items()}
+    for score in ("precision_macro", "recall_macro"):
+        value, *found = claims.measured([entry], score)
+        assert value == entry[score] and found == pytest.approx(bounds[score], abs=0.005), score
+    value, *found = claims.measured([entry], "f1", CLASSES.index("sad"))
+    assert value == pytest.approx(entry["per_class"]["sad"]["f1"])
+    assert found == pytest.approx(bounds["sad"], abs=0.01)
+    assert claims.measured([entry], "accuracy")[1:] == scoring.interval(
+        round(entry["accuracy"] * 2000), 2000
+    )
+
+
+def test_several_seeds_are_one_claim_with_the_luck_of_both():
+    """Alike seeds leave about the interval of the images, unlike ones widen it."""
+    alike = [scoring.scores(*guessed(0), CLASSES)] * 3
+    unlike = [scoring.scores(*guessed(seed, 0.5 + 0.1 * seed), CLASSES) for seed in range(3)]
+    for score in ("accuracy", "precision_macro"):
+        value, low, high = claims.measured(alike, score)
+        _, one_low, one_high = claims.measured(alike[:1], score)
+        assert value == pytest.approx(alike[0][score])
+        assert (low, high) == pytest.approx((one_low, one_high), abs=0.002)
+        value, low, high = claims.measured(unlike, score)
+        assert value == pytest.approx(np.mean([entry[score] for entry in unlike]))
+        assert low < value - 0.2 and high > value + 0.2
+
+
+@pytest.fixture
+def claimed(tmp_path, monkeypatch):
+    """Recipes of which silva_2025 has results: those of the speedrun, better than its text."""
+    shutil.copytree(TOP / "recipes", tmp_path / "recipes", ignore=lambda *_: ["runs"])
+    monkeypatch.chdir(tmp_path)
+
+    def seeds(*numbers):
+        for seed in numbers:
+            old = recipes.result_folder(recipes.key("speedrun", seed))
+            shutil.copytree(old, recipes.result_folder(recipes.key("silva_2025", seed)))
+        lines = papers.text(papers.rows()).splitlines()
+        return [line for line in lines if line.startswith("| silva_2025 | test |")]
+
+    return seeds
+
+
+def test_the_page_of_papers_names_sequences_and_both_leak_free_numbers(claimed):
+    path = recipes.result_folder("anamika_2025") / "details.json"
+    details = read_json(path)
+    splits = details["splits"]
+    splits["ck48"] |= {"groups": 309, "accuracy_low": 0.6543, "accuracy_high": 0.7654}
+    splits["private_unseen_near"] = splits["private_unseen"] | {"accuracy": 0.6123}
+    write_json(path, details)
+    page = papers.text(papers.rows())
+    assert "| leak-free (exact) | leak-free (near) |" in page and "61.23 %" in page
+    assert "(65.4–76.5) of 927 images in 309 groups" in page
+
+
+def test_one_seed_reproduces_and_only_several_exceed(claimed):
+    one = claimed(0)
+    assert len(one) == 6 and all(line.endswith("| 1 | reproduced |") for line in one)
+    assert all(re.search(r"\d % \(\d\d\.\d–\d\d\.\d\)", line) for line in one)
+    three = claimed(1, 2)
+    assert three[0].endswith("| 3 | exceeded |") and len(three) == 6
 
 
 def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(

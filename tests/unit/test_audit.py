@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ferlab.data.audit import audit, read, statistics, summary
+from ferlab.data.audit import audit, leaked, read, statistics, summary
 from ferlab.files import write_csv
 from ferlab.reporting.figures import data_figures, face_figures
 from tests.synthetic import make
@@ -120,6 +120,19 @@ def test_summary_counts(planted):
         "near_duplicate_groups": 3,
         "near_duplicate_images": 7,
         "evaluation_images_seen_in_train": {"public": 1, "private": 1},
+        "evaluation_images_nearly_seen_in_train": {"public": 1, "private": 1},
+    }
+
+
+def test_private_images_that_train_has_exactly_and_nearly_are_told_apart(planted, tmp_path):
+    faces, at = planted.faces.copy(), {id: row for row, id in enumerate(planted.table["id"])}
+    noise = np.random.default_rng(6).integers(0, 3, (48, 48))
+    faces[at["sad/Private_2"]] = np.clip(faces[at["sad/Train_3"]] + noise, 0, 255)
+    faces[at["sad/Private_3"]] = faces[at["sad/Public_3"]]  # no training image: no leak
+    write_csv(tmp_path / "audit.csv", audit(replace(planted, faces=faces), THRESHOLD))
+    assert leaked(tmp_path / "audit.csv") == {
+        "private_unseen": {"sad/Private_1"},
+        "private_unseen_near": {"sad/Private_1", "sad/Private_2"},
     }
 
 
@@ -160,7 +173,7 @@ def test_figures_are_drawn_and_their_bytes_repeat(planted, duplicates, tmp_path)
 @pytest.mark.skipif(
     "FER2013" not in os.environ, reason="needs the real images: set FER2013 to their zip"
 )
-def test_real_fer2013_has_its_known_figures():
+def test_real_fer2013_has_its_known_figures(tmp_path):
     from ferlab.data.readers.sources import read as read_source
 
     dataset, about = read_source("fer2013")
@@ -180,3 +193,6 @@ def test_real_fer2013_has_its_known_figures():
         "evaluation_images_seen_in_train": {"public": 280, "private": 288},
     }
     assert {name: found[name] for name in known} == known
+    write_csv(tmp_path / "audit.csv", audit(dataset, 0.97))
+    left_out = {name: len(ids) for name, ids in leaked(tmp_path / "audit.csv").items()}
+    assert left_out == {"private_unseen": 288, "private_unseen_near": 491}

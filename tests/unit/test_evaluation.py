@@ -1,5 +1,7 @@
 """Scores, intervals equal to published ones, and the format of the files of a result."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from sklearn.metrics import (
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.evaluation import inference, scoring, tables
+from ferlab.files import UserError
 from tests.builders import about
 
 SCORES = {
@@ -65,7 +68,7 @@ def guesses(n=300, splits=("train", "public", "private"), classes=CLASSES, seed=
     return tables.of_dataset(dataset, probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
-def details(predictions, seen=()):
+def details(predictions, seen=None):
     return scoring.details(predictions, about("sample"), seen)
 
 
@@ -132,7 +135,8 @@ def test_augmented_images_are_not_counted():
     dataset = Dataset("sample", ("happy", "sad"), np.zeros((2, SIZE, SIZE), np.uint8), table)
     found = tables.of_dataset(dataset, np.array([[0.1, 0.9], [0.9, 0.1]]))
     assert found["id"].tolist() == ["a"] and found["predicted"].tolist() == ["sad"]
-    assert list(found) == ["id", "split", "label", "official", "predicted", "p_happy", "p_sad"]
+    about_images = ["id", "split", "label", "official", "group"]
+    assert list(found) == [*about_images, "predicted", "p_happy", "p_sad"]
 
 
 def test_folding_sums_probabilities_and_chooses_again():
@@ -152,14 +156,16 @@ def test_folding_sums_probabilities_and_chooses_again():
 
 def test_details_have_the_format_of_the_design():
     table = guesses()
-    seen = set(table.loc[table["split"] == "private", "id"][:10])
+    private = table.loc[table["split"] == "private", "id"]
+    seen = {"private_unseen": set(private[:10]), "private_unseen_near": set(private[:25])}
     found = details(table, seen)
     assert list(found) == ["dataset", "digest", "classes", "model", "splits", "six_class"]
     assert found["model"] == {"name": "small", "parameters": 7}
-    assert list(found["splits"]) == ["train", "public", "private", "private_unseen", "test"]
+    splits = ["train", "public", "private", "private_unseen", "private_unseen_near", "test"]
+    assert list(found["splits"]) == splits
     assert all(set(scores) == SCORES for scores in found["splits"].values())
     sizes = {name: scores["n"] for name, scores in found["splits"].items()}
-    assert sizes == {"train": 100, "public": 100, "private": 100, "private_unseen": 90, "test": 200}
+    assert list(sizes.values()) == [100, 100, 100, 90, 75, 200]
     assert list(found["six_class"]) == list(found["splits"])
     assert len(found["six_class"]["test"]["confusion"]) == 6
     assert found["six_class"]["test"]["n"] == 200
@@ -173,7 +179,8 @@ def test_a_merged_dataset_has_the_same_scores_as_six_classes():
 
 def test_metrics_have_the_names_of_the_design():
     table = guesses()
-    found = scoring.metrics(details(table), scoring.cross_entropy(table))
+    seen = {"private_unseen": set(), "private_unseen_near": set()}
+    found = scoring.metrics(details(table, seen), scoring.cross_entropy(table))
     assert set(found) == METRICS and len({*found, "ferplus_accuracy"}) <= 15
     assert all(type(value) is float and round(value, 6) == value for value in found.values())
 
@@ -203,6 +210,45 @@ def test_a_wrong_class_given_probability_zero_has_a_finite_loss():
         label="sad", **{f"p_{name}": 0.0 for name in CLASSES}
     )
     assert scoring.cross_entropy(table) == pytest.approx(-np.log(1e-7))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.2, 8.0])
+def test_an_answer_that_is_no_probability_is_refused_with_its_image(wrong):
+    rows = guesses(4)[["id", "split", "label", "official", "group"]]
+    answers = np.full((4, 7), 1 / 7)
+    answers[2, 3] = wrong
+    with pytest.raises(UserError, match="1 of 4 rows .* image 00002 "):
+        tables.make(rows, answers, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("p_happy", "", "line 4: p_happy is ''"),
+        ("p_happy", "nan", "line 4: p_happy is 'nan'"),
+        ("p_happy", "inf", "line 4: p_happy is 'inf'"),
+        ("p_happy", "0.99", "1 of 6 rows are no probabilities, first that of image 00002"),
+        ("nll_happy", "", "line 4: nll_happy is ''"),
+        ("split", "", "line 4: one of id, split, label, predicted is empty"),
+        ("label", "", "line 4: one of id, split, label, predicted is empty"),
+        ("label", "joy", "line 4: label and predicted must be of angry"),
+        ("id", "00001", "line 4: this image is in an earlier line already"),
+    ],
+)
+def test_a_row_that_says_nothing_is_refused_where_a_table_is_read(column, value, said, tmp_path):
+    """It would vanish from a split or an ensemble, or count as sure of something."""
+    path, table = tmp_path / "predictions.csv", guesses(6, splits=("private",))
+    tables.write(path, table)
+    if column.startswith("nll_"):
+        tables.write_packed(tmp_path / "packed", table)
+        path.write_bytes(gzip.decompress((tmp_path / "packed").read_bytes()))
+    assert len(tables.read(path)) == 6
+    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    lines.loc[2, column] = value
+    lines.to_csv(path, index=False)
+    with pytest.raises(UserError, match=said) as caught:
+        tables.read(path)
+    assert str(path) in str(caught.value)
 
 
 class Model:

@@ -1,15 +1,17 @@
 """Further faces of any layout, size, colour and spelling are read; what is left out is counted."""
 
 import os
+from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ferlab import params
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE
 from ferlab.data.readers import extra
-from ferlab.evaluation import inference, robustness, scoring
+from ferlab.evaluation import inference, robustness, scoring, tables
 from ferlab.files import UserError
 from tests.builders import about, csv_text, folder, image, tiny, zipped
 
@@ -105,6 +107,83 @@ def test_the_real_ck48_has_927_usable_faces():
     faces = extra.read("ck48")
     assert len(faces.faces) == 927
     assert faces.left_out == {"of the unknown class contempt": 54}
+    groups = Counter(faces.groups)
+    assert len(groups) == 309 and set(groups.values()) == {3}
+
+
+def frames(films, right):
+    """Three equal pictures of each film as files of a zip; of the first `right` films a label that
+    Network gives, of the others another one."""
+    return {
+        f"set/{'happy' if film < right else 'sad'}/S{film:03}_001_{frame:08}.png": image(
+            gray("happy")
+        )
+        for film in range(films)
+        for frame in (17, 18, 19)
+    }
+
+
+def test_frames_of_one_film_count_once_in_the_interval(tmp_path):
+    """Three nearly equal frames of 40 films are 40 independent faces, not 120."""
+    path = str(zipped(tmp_path / "films.zip", frames(40, right=28)))
+    settings = params.Evaluate(
+        flip=False,
+        shift=0,
+        mistakes=5,
+        robustness=False,
+        extra_datasets=[{"path": path, "group": r"S\d+_\d+"}],
+    )
+    table, more = inference.measure(Network(), tiny(), settings)
+    tables.write(tmp_path / "predictions.csv", table)
+    table = tables.read(tmp_path / "predictions.csv")
+    details = scoring.details(table, about("tiny"), None, more)
+    scores = details["splits"]["films"]
+    assert (scores["n"], scores["groups"], scores["accuracy"]) == (120, 40, 0.7)
+    found = scores["accuracy_low"], scores["accuracy_high"]
+    assert found == pytest.approx(scoring.interval(28, 40), abs=0.03)
+    assert scores["accuracy_low"] < scoring.interval(84, 120)[0] - 0.03
+    assert details["six_class"]["films"]["groups"] == 40
+    assert "groups" not in details["splits"]["private"]
+
+
+def test_groups_come_from_a_rule_or_a_column_and_a_rule_that_finds_none_is_refused(tmp_path):
+    path = str(zipped(tmp_path / "films.zip", frames(2, right=1)))
+    assert extra.read(path).groups == [""] * 6
+    assert extra.read({"path": path, "group": r"S\d+"}).groups == ["S000"] * 3 + ["S001"] * 3
+    assert set(extra.read({"path": path, "group": r"/S(\d+)_"}).groups) == {"000", "001"}
+    with pytest.raises(UserError, match="'Q' finds nothing in set/happy/S000_001_00000017.png"):
+        extra.read({"path": path, "group": "Q"})
+    square = " ".join(["7"] * 16)
+    rows = ["emotion,group,pixels", f"3,ann,{square}", f"3, ann ,{square}", f"4,,{square}"]
+    (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
+    assert extra.read(str(tmp_path / "faces.csv")).groups == ["ann", "ann", ""]
+
+
+def test_images_without_a_group_are_groups_of_one_and_equal_groups_have_an_interval():
+    rows = pd.DataFrame({"id": list("abcd"), "split": "faces", "label": "sad", "official": -1})
+    table = tables.make(rows.assign(group=["x", "x", "", ""]), np.eye(7)[[5, 5, 3, 5]], CLASSES)
+    scores = scoring.details(table, about("x"))["splits"]["faces"]
+    assert scores["groups"] == 3
+    # a bootstrap of groups that are all right would say 100 to 100 %
+    low, high = scoring.grouped_interval(np.ones(6, bool), list("aabbcc"))
+    assert (low, high) == scoring.interval(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"path": "a.zip"}, "path: expected path and group"),
+        ({"path": "a.zip", "group": "S", "more": "x"}, "path, group, more: expected"),
+        ({"path": "a.zip", "group": "("}, "no regular expression"),
+        ({"path": "private_unseen_near.zip", "group": "S"}, "names a split or another set"),
+    ],
+)
+def test_a_wrong_rule_of_groups_is_one_line(entry, said):
+    values = params.raw()
+    values["evaluate"]["extra_datasets"] = [entry]
+    with pytest.raises(UserError, match=said) as caught:
+        params.parse(values)
+    assert "evaluate.extra_datasets" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_network_is_evaluated_on_further_faces_and_disturbed_ones(pictures, tmp_path):
@@ -114,7 +193,7 @@ def test_a_network_is_evaluated_on_further_faces_and_disturbed_ones(pictures, tm
     )
     data = tiny()
     table, more = inference.measure(Network(), data, settings)
-    details = scoring.details(table, about("tiny"), (), more)
+    details = scoring.details(table, about("tiny"), None, more)
     scores = details["splits"]["faces"]
     assert (scores["n"], scores["accuracy"]) == (3, 1.0)
     assert set(scores["per_class"]) == {
@@ -135,10 +214,11 @@ def test_six_class_networks_count_disgust_as_angry_and_leave_out_what_they_lack(
         np.zeros((3, SIZE, SIZE), np.uint8),
         ["a", "b", "c"],
         ["disgust", "sad", "fear"],
+        ["x", "x", "y"],
         {},
     )
     table, left_out = inference._further(other, np.eye(2)[[0, 1, 1]], ("angry", "sad"))
-    assert table["label"].tolist() == ["angry", "sad"]
+    assert table["label"].tolist() == ["angry", "sad"] and table["group"].tolist() == ["x", "x"]
     assert left_out == {"of the class fear, which this network does not have": 1}
 
 

@@ -53,10 +53,10 @@ def known(official, first="happy"):
 def part(labels, predicted, official, classes=CLASSES, split="private"):
     """What `scored` says of images with these labels, predictions and official rows."""
     chances = np.eye(len(classes))[[classes.index(name) for name in predicted]]
-    ids = [f"{i:03}" for i in range(max(len(labels), len(official)))]
-    rows = pd.DataFrame({"id": ids[: len(labels)], "split": split, "label": labels})
-    told = pd.DataFrame({"id": ids[: len(official)], "official": official})
-    return scoring.ferplus(tables.make(rows, chances, classes), told)
+    ids = [f"{i:03}" for i in range(len(labels))]
+    rows = pd.DataFrame({"id": ids, "split": split, "label": labels})
+    known = [*official, *[-1] * len(labels)][: len(labels)]
+    return scoring.ferplus(tables.make(rows.assign(official=known), chances, classes))
 
 
 def test_the_real_votes_are_ten_for_each_official_image():
@@ -192,23 +192,21 @@ def test_faces_that_a_network_has_no_class_for_are_not_held_against_it(votes):
 
 def test_only_the_final_split_counts_and_nothing_known_says_nothing(votes):
     assert part(["happy"], ["happy"], [-1]) == {}
-    assert part(["happy"], ["happy"], []) == {}  # an image that the audit does not have
     assert part(["happy"], ["happy"], [0], split="test")["ferplus"]["split"] == "test"
     rows = pd.DataFrame({"id": ["a", "b"], "split": ["public", "private"], "label": "happy"})
-    told = pd.DataFrame({"id": ["a", "b"], "official": [0, 7]})
-    found = scoring.ferplus(tables.make(rows, np.eye(7)[[3, 3]], CLASSES), told)["ferplus"]
+    table = tables.make(rows.assign(official=[0, 7]), np.eye(7)[[3, 3]], CLASSES)
+    found = scoring.ferplus(table)["ferplus"]
     assert found["images"] == 1 and found["labels"]["happy"]["another"] == 1
 
 
 def test_details_round_it_and_metrics_take_one_number_of_it(votes):
     labels = ["happy", "happy", "happy", "sad"]
     chances = np.eye(7)[[CLASSES.index(name) for name in labels]]
-    rows = pd.DataFrame({"id": list("abcd"), "split": "private", "label": labels})
-    table = tables.make(rows, chances, CLASSES)
+    rows = pd.DataFrame({"id": list("abcd"), "split": "private", "label": labels, "group": ""})
 
     def metrics(official):
-        more = scoring.ferplus(table, pd.DataFrame({"id": list("abcd"), "official": official}))
-        details = scoring.details(table, about("x"), (), more)
+        table = tables.make(rows.assign(official=official), chances, CLASSES)
+        details = scoring.details(table, about("x"), None, scoring.ferplus(table))
         assert json.loads(json.dumps(details)) == details
         return details, scoring.metrics(details, 1.0)
 
@@ -253,10 +251,11 @@ def test_evaluating_a_recipe_adds_what_people_say_to_what_measuring_found(
     shutil.copytree(TOP / "recipes", "recipes", ignore=lambda *_: ["results", "runs"])
     monkeypatch.setattr("ferlab.tracking.runs.project_recipe", lambda key: None)
     rows = pd.DataFrame({"id": ["a", "b"], "split": "private", "label": ["sad", "happy"]})
+    rows = rows.assign(official=[1, 7], group="")
     table = tables.make(rows, np.eye(7)[[5, 3]], CLASSES)
     tables.write("predictions.csv", table)
     files.write_json("about.json", about("fer2013") | {"run": "", "more": {"left_out": {"x": {}}}})
-    files.write_csv("audit.csv", rows.assign(official=[1, 7], seen=False))
+    files.write_csv("audit.csv", rows.assign(seen=False, near_group=-1))
     evaluate.main(
         experiment("majority"),
         predictions="predictions.csv",
@@ -293,4 +292,4 @@ def test_the_summary_has_a_line_where_people_agree(n, tmp_path):
     files.write_json(tmp_path / "reports/details.json", details)
     files.write_json(tmp_path / "reports/metrics.json", {})
     lines = [line for line in summary.text(tmp_path).splitlines() if "FER+" in line]
-    assert lines == ["  FER+ majority        3,100    72.34 %   70.74 to 73.89 %"] * bool(n)
+    assert lines == ["  FER+ majority          3,100    72.34 %   70.74 to 73.89 %"] * bool(n)

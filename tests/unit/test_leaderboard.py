@@ -13,9 +13,15 @@ from tests.unit.test_report import Outside
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A clone's recipes without models, written once."""
+    """A clone's recipes without models, written once; CK+ in one result as sequences."""
     top = tmp_path_factory.mktemp("leaderboard")
     shutil.copytree(TOP / "recipes", top / "recipes", ignore=shutil.ignore_patterns("runs"))
+    path = top / "recipes/results/anamika_2025/details.json"
+    details = files.read_json(path)
+    splits = details["splits"]
+    splits["ck48"] |= {"groups": 309, "accuracy_low": 0.6543, "accuracy_high": 0.7654}
+    splits["private_unseen_near"] = splits["private_unseen"] | {"n": 3098, "accuracy": 0.6123}
+    files.write_json(path, details)
     (top / "reports").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(top)
@@ -35,6 +41,18 @@ def test_every_result_has_its_line_its_page_and_its_number(folder, monkeypatch):
         assert f"{100 * details['splits']['private']['accuracy']:.1f}" in own
     shown = [float(value) for value in re.findall(r'<td data-value="([\d.]+)"><b>', page)]
     assert shown == sorted(shown, reverse=True) and len(shown) == len(recipes.with_result())
+
+
+def test_sequences_and_both_leak_free_numbers_are_shown_by_name(folder):
+    board = (folder / "reports/leaderboard.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    page = (folder / "reports/leaderboard/anamika_2025.html").read_text()
+    page = " ".join(page.replace("\N{NO-BREAK SPACE}", " ").split())
+    assert ">leak-free (exact)</button>" in board and ">leak-free (near)</button>" in board
+    assert "61.2 %" in board and "<b>Leak-free (near): 61.2 %</b>" in page
+    assert "Without the 288 private images" in page and "Without the 491 private images" in page
+    further = board[board.index("On further faces") :]
+    assert ">309<" in further and "65.4–76.5" in further and "bootstrap over groups" in further
+    assert "927 in 309 groups" in page and "a bootstrap over groups" in page
 
 
 def test_the_pages_refer_only_to_each_other(folder):

@@ -51,7 +51,9 @@ class Result:
         )
         self.table = tables.of_dataset(self.dataset, given)
         self.details = scoring.details(
-            self.table, about(name, self.dataset.digest, 1000), set(table["id"][:20])
+            self.table,
+            about(name, self.dataset.digest, 1000),
+            {"private_unseen": set(table["id"][:20]), "private_unseen_near": set(table["id"][:40])},
         )
         self.history = pd.DataFrame(
             {
@@ -224,7 +226,9 @@ class Network:
 
 def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkeypatch, capsys):
     result = Result(tmp_path)
-    seen = (result.dataset.table["split"] == "private").to_numpy() & (np.arange(210) < 50)
+    private = (result.dataset.table["split"] == "private").to_numpy()
+    seen, near = (private & (np.arange(210) < count) for count in (50, 90))
+    train = (result.dataset.table["split"] == "train").to_numpy()
     text = (params.Path.cwd() / "params.yaml").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
@@ -235,9 +239,9 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
         (tmp_path / "reports" / name).write_bytes(pages.png(np.zeros((48, 48), np.uint8)))
     write_json("reports/eda/summary.json", {"identity": {}})
     result.dataset.save("data/balanced")
-    result.dataset.table[["id", "label", "split", "official"]].assign(seen=seen).to_csv(
-        "data/audit.csv", index=False
-    )
+    result.dataset.table[["id", "label", "split", "official"]].assign(
+        seen=seen, near_group=np.where(near | train, 0, -1)
+    ).to_csv("data/audit.csv", index=False)
     result.history.to_csv("models/history.csv", index=False)
     monkeypatch.setattr("ferlab.evaluation.inference.load", lambda path, name, classes: Network())
     monkeypatch.setattr("ferlab.tracking.runs.project", lambda folder: 1 / 0)
@@ -268,6 +272,11 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     splits = read_json("reports/details.json")["splits"]
     assert people["images"] == splits["private"]["n"]
     assert splits["private"]["n"] - splits["private_unseen"]["n"] == seen.sum() > 0
+    assert splits["private"]["n"] - splits["private_unseen_near"]["n"] == near.sum() > seen.sum()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for name, left_out in (("exact", seen), ("near", near)):
+        said = page[page.index(f"Leak-free ({name}): ") :]
+        assert f"{left_out.sum()} private images" in " ".join(said.split("</p>")[0].split())
     rows = pd.read_csv("reports/confusion.csv")
     assert list(rows) == ["actual", "predicted"] and len(rows) == splits["private"]["n"]
     lines = capsys.readouterr().out.splitlines()

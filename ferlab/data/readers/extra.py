@@ -2,12 +2,14 @@
 colour, other spellings.
 
 What cannot be used (an unknown class such as contempt, a damaged image) is left out, counted and
-named.
+named. Frames of one film, or photos of one person, can be told to belong together: then the interval
+of the accuracy counts groups, not images.
 """
 
 import csv
 import io
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +26,22 @@ from ferlab.data.readers.spellings import CLASS_OF, CSV_CODES
 from ferlab.files import UserError, root
 
 CK48_COUNTS = {"angry": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249}
+CK48_GROUP = r"S\d+_\d+"  # person and film of S010_004_00000017.png: three frames of each of 309
 
 
 @dataclass(frozen=True)
 class Faces:
     """One such set.
 
-    faces: uint8 (N, 48, 48). ids, labels: lists of N texts. left_out: {reason: images}.
+    faces: uint8 (N, 48, 48). ids, labels, groups: lists of N texts; the group is empty where none is
+    known. left_out: {reason: images}.
     """
 
     name: str
     faces: np.ndarray
     ids: list
     labels: list
+    groups: list
     left_out: dict
 
 
@@ -44,10 +49,15 @@ def read(entry):
     """The Faces of one entry of `evaluate.extra_datasets`.
 
     entry: `ck48` (CK+ at 48x48, where $CK48 says), or the path of class folders (zipped or not) or
-    of a CSV. Raises UserError where it holds no usable image, or where `ck48` is something else.
+    of a CSV, or {"path": such a path, "group": a regular expression}: what it finds in an image's
+    path, or its first parentheses there, is the image's group. In a CSV the column `group` says it.
+    Raises UserError where it holds no usable image, where `ck48` is something else, or where an
+    image's path has no group.
     """
-    is_ck48 = entry == "ck48"
-    place = os.environ.get("CK48") if is_ck48 else entry
+    if isinstance(entry, str):
+        entry = {"path": entry, "group": CK48_GROUP if entry == "ck48" else ""}
+    is_ck48 = entry["path"] == "ck48"
+    place = os.environ.get("CK48") if is_ck48 else entry["path"]
     if not place:
         raise UserError(
             "evaluate.extra_datasets: ck48 needs a copy of CK+ (48x48); "
@@ -59,15 +69,42 @@ def read(entry):
         why = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "no images at all"
         expected = f"expected folders or labels named {', '.join(CLASSES)}"
         raise UserError(f"{shown}: no usable image ({why}); {expected}")
-    ids, labels, faces = (list(column) for column in zip(*rows, strict=True))
+    ids, labels, faces, groups = (list(column) for column in zip(*rows, strict=True))
     if is_ck48:
         _check_ck48(Counter(labels), shown)
-    name = entry if is_ck48 else Path(place).stem
-    return Faces(name, np.stack(faces), ids, labels, dict(sorted(left_out.items())))
+    if entry["group"]:
+        groups = [_group_of(id, entry["group"], shown) for id in ids]
+    name = entry["path"] if is_ck48 else Path(place).stem
+    return Faces(name, np.stack(faces), ids, labels, groups, dict(sorted(left_out.items())))
+
+
+def checked(entry):
+    """A mapping entry of `evaluate.extra_datasets`; ValueError where it is not {path, group}."""
+    if set(entry) != {"path", "group"} or not all(entry.values()):
+        raise ValueError(
+            f"{', '.join(entry) or '{}'}: expected path and group, nothing else, not empty"
+        )
+    try:
+        re.compile(entry["group"])
+    except re.error as error:
+        raise ValueError(f"group {entry['group']!a} is no regular expression ({error})") from None
+    return entry
+
+
+def _group_of(id, pattern, shown):
+    """What a regular expression finds in an image's path."""
+    found = re.search(pattern, id)
+    group = found and found.group(1 if found.re.groups else 0)
+    if not group:
+        raise UserError(
+            f"{shown}: group {pattern!a} finds nothing in {id}; change it, or leave it out "
+            "(of a CSV, the column `group` says it)"
+        )
+    return group
 
 
 def _read_rows(place, shown):
-    """([(id, label, face)] of the usable images by id, Counter of what is left out)."""
+    """([(id, label, face, group)] of the usable images by id, Counter of what is left out)."""
     left_out = Counter()
     with opened(root() / local_path(place), shown) as (kind, files, _, open_member):
         pictures = [item for item in files if item[0][-1].lower().endswith(images.NAMES)]
@@ -96,7 +133,7 @@ def _check_ck48(counts, shown):
 
 
 def _images(pictures, open_member, left_out, shown):
-    """(id, label, face) of each usable image: its class is the nearest folder's name."""
+    """(id, label, face, "") of each usable image: its class is the nearest folder's name."""
     for parts, handle in pictures:
         label = CLASS_OF.get(parts[-2].lower()) if len(parts) > 1 else None
         if not label:
@@ -110,13 +147,14 @@ def _images(pictures, open_member, left_out, shown):
         except UserError:
             left_out["damaged"] += 1
             continue
-        yield "/".join(parts), label, face
+        yield "/".join(parts), label, face, ""
 
 
 def _rows(content, left_out, shown):
-    """(id, label, face) of each usable row of a CSV's bytes.
+    """(id, label, face, group) of each usable row of a CSV's bytes.
 
-    `emotion` is FER2013's code or a name, `pixels` a square of gray values of any side.
+    `emotion` is FER2013's code or a name, `pixels` a square of gray values of any side; `group`,
+    which may be missing, names what the image belongs to.
     """
     columns = columns_of(content)
     if not {"emotion", "pixels"} <= set(columns):
@@ -136,7 +174,7 @@ def _rows(content, left_out, shown):
             left_out["damaged"] += 1
         else:
             small = cv2.resize(face, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-            yield f"row {number:06}", label, small
+            yield f"row {number:06}", label, small, values.get("group", "").strip()
 
 
 def _square(text):
