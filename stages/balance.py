@@ -33,6 +33,8 @@ def main(
         f"strategy {settings.strategy}: {train['before'].sum()} training images before, "
         f"{train['after'].sum()} after"
     )
+    if settings.holdout:
+        print(f"holdout {settings.holdout}: {balance.held_out(before, after)}")
 
 
 if __name__ == "__main__":

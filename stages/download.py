@@ -23,6 +23,8 @@ def main(experiment, raw=Path("data/raw")):
 
     counts = ", ".join(f"{split} {count}" for split, count in dataset.counts().sum().items())
     print(f"{dataset.name}: {len(dataset.faces)} images ({counts}), digest {dataset.digest[:12]}")
+    if "notes" in source:
+        print(source["notes"])
     for line in dataset.identity.get("summary", ()):
         print(line)
     if dataset.name == "fer2013-jpeg":

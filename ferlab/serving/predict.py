@@ -7,6 +7,7 @@ table, a line per face.
 
 import itertools
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import pandas as pd
 
 from ferlab import files
 from ferlab.data.readers import images
+from ferlab.data.readers.archives import is_junk
 from ferlab.serving import clips, face_detection
 from ferlab.serving.predictor import Predictor
 
@@ -89,13 +91,22 @@ def _listed(path, out):
     if not path.is_dir():
         raise files.UserError(f"{path}: not found; name photos, clips or folders of them")
     endings = (*images.NAMES, *clips.NAMES)
-    listed = [
-        (file, file.relative_to(path))
-        for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in endings and out.resolve() not in file.resolve().parents
-    ]
+    listed, left_out = [], Counter()
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if not file.is_file() or out.resolve() in file.resolve().parents:
+            continue
+        if any(map(is_junk, name.parts)):
+            continue  # such as ._x.jpg, which macOS puts beside x.jpg: no picture
+        if file.suffix.lower() in endings:
+            listed.append((file, name))
+        else:
+            left_out[file.suffix.lower() or "no ending"] += 1
     if not listed:
         raise files.UserError(f"{path}: holds no picture and no clip ({' '.join(endings)})")
+    if left_out:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(left_out.items()))
+        print(f"{path}: left out what is no picture or clip that is read: {kinds}")
     return listed
 
 

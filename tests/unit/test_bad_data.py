@@ -50,6 +50,22 @@ def empty_class(t):
     return path
 
 
+def misspelled(label, folder, ending=".png"):
+    """Class folders without split folders, as official names allow, one of them misnamed."""
+    files = {name.split("/", 1)[1]: content for name, content in images(DATA).items()}
+    return {
+        name.replace(f"{label}/", f"{folder}/").replace(".png", ending): content
+        for name, content in files.items()
+    }
+
+
+def loop(t):
+    path = folder(t / "x", images(DATA))
+    for number in range(2):  # two of them would be walked for ever
+        (path / f"train/angry/loop{number or ''}").symlink_to(path / "train")
+    return path
+
+
 def hostile_zip(name, mode):
     def made(t):
         info = zipfile.ZipInfo(name)
@@ -244,7 +260,47 @@ BAD = {
     ),
     "an image outside of a class": (
         with_image(b"x", "test/a.png"),
-        "test/a.png: unknown class folder 'test'",
+        "test/a.png: in no class folder; expected for example test/happy/a.png",
+    ),
+    "a misspelled class under official names": (
+        lambda t: zipped(t / "x.zip", misspelled("surprise", "suprise")),
+        "unknown class folder 'suprise'; did you mean surprise? known: angry, ",
+    ),
+    "a misspelled class of files with an ending of macOS and Windows": (
+        lambda t: zipped(t / "x.zip", misspelled("neutral", "neural", ".jfif")),
+        "unknown class folder 'neural'; did you mean neutral?",
+    ),
+    "images one folder below their class": (
+        lambda t: zipped(t / "x.zip", misspelled("happy", "happy/more")),
+        ".png: below the class folder 'happy'; expected happy/Training_",
+    ),
+    "images one folder below their class and split": (
+        with_image(image(FACE), "fer/train/happy/more/a.png"),
+        "happy/more/a.png: below the class folder 'happy'; expected fer/train/happy/a.png",
+    ),
+    "telephone pictures in a class that is misspelled": (
+        with_image(b"x", "train/rage/a.HEIC"),
+        "train/rage/a.HEIC: unknown class folder 'rage'",
+    ),
+    "the split below the class": (
+        lambda t: zipped(t / "x.zip", {"happy/train/a.png": image(FACE)}),
+        "happy/train/a.png: in no class folder; expected for example train/happy/a.png",
+    ),
+    "a packed csv in a zip": (
+        lambda t: zipped(t / "x.zip", {"a/fer.csv.gz": gzip.compress(CSV)}),
+        "nor a CSV, but a/fer.csv.gz: unpack it, or give it alone",
+    ),
+    **{
+        f"a csv packed by {name}": (
+            lambda t, head=head: folder(t, {"x": head + bytes(600)}) / "x",
+            f"x: is packed by {name}, which is not read; unpack it",
+        )
+        for head, name in archives.PACKERS.items()
+    },
+    "a loop of links": (loop, "train/angry/loop: a link to a folder above it; remove it"),
+    "faces of two sizes": (
+        changed(9, None, f"1,{' '.join(['1'] * 47 * 47)},Training"),
+        "x.csv, line 9: 2209 pixels, expected 2304",
     ),
     "the data twice": (
         lambda t: folder(t / "x", images(DATA, top="a/") | images(DATA, top="b/c/")),
@@ -258,7 +314,7 @@ BAD = {
         lambda t: folder(
             t / "x", images(DATA) | {"val/sad/a.png": image(FACE), "val/sad/a.jpg": image(FACE)}
         ),
-        "the id 'val",
+        "x: val/sad/a.png: the id 'validation/sad/a' is also that of val/sad/a.jpg; rename or remove",
     ),
     "a file that is no image": (with_image(b"hello"), "x.zip: train/angry/bad.png: not an image"),
     "an image of 0 bytes": (with_image(b""), "x.zip: train/angry/bad.png: is empty (0 bytes)"),
@@ -301,9 +357,9 @@ BAD = {
         changed(9, None, f"7,{PIXELS},Training"),
         "x.csv, line 9: label 7, expected 0 to 6",
     ),
-    "a label in words": (
-        changed(9, None, f"sad,{PIXELS},Training"),
-        "x.csv, line 9: label sad, expected 0 to 6",
+    "a label in words that name no class": (
+        changed(9, None, f"rage,{PIXELS},Training"),
+        "x.csv, line 9: label rage, expected 0 to 6 or a name such as happy",
     ),
     "an unknown Usage": (changed(9, None, f"1,{PIXELS},Foo"), "x.csv, line 9: unknown Usage 'Foo'"),
     "a row cut short": (
@@ -311,8 +367,8 @@ BAD = {
         "x.csv, line 9: 2 values, expected 3 (emotion,pixels,usage)",
     ),
     "an endless cell": (
-        changed(9, None, "1," + "1 " * 100_000 + ",Training"),
-        "x.csv, line 9: field larger than",
+        changed(9, None, "1," + "1 " * 3_000_000 + ",Training"),
+        "x.csv, line 9: of more than 4 MiB",
     ),
     "no pixels column": (
         changed(1, "pixels", "faces"),
@@ -343,7 +399,10 @@ def test_bad_input_gets_one_line_and_writes_nothing(case, tmp_path, lab, monkeyp
     assert list(lab.iterdir()) == []
 
 
-def test_too_many_files_are_refused(tmp_path, monkeypatch):
+def test_an_archive_of_too_many_files_is_refused_but_not_the_users_own_folder(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 10)
-    with pytest.raises(UserError, match="refused, more than 10 files"):
+    with pytest.raises(UserError, match="refused, more than 10 files; unpack it and name the fol"):
         sources.read(str(FORMS["zip"](tmp_path)))
+    assert len(sources.read(str(FORMS["folder"](tmp_path)))[0].faces) == len(DATA.faces)

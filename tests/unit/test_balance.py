@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ferlab.data.audit import audit
-from ferlab.data.balance import balance, counts_table
+from ferlab.data.balance import balance, counts_table, held_out
 from ferlab.data.dataset import SPLITS, Dataset
 from ferlab.files import UserError
 from ferlab.params import Balance
@@ -116,10 +116,48 @@ def test_drop_seen_drops_just_the_training_images_that_leak(leaking):
     assert same(balanced(leaking), leaking)
 
 
-def test_drop_seen_counts_a_held_out_validation_split_as_evaluation(leaking):
+def test_holdout_never_cuts_a_group_of_duplicates_apart(leaking):
+    """Exact ones, near ones, blank ones, and ones under two labels; the shares stay."""
+    faces, at = leaking.faces.copy(), {id: row for row, id in enumerate(leaking.table["id"])}
+    pairs = [("happy/Train_1", "happy/Train_9"), ("happy/Train_20", "happy/Train_21")]
+    pairs += [("angry/Train_1", "angry/Train_12"), ("angry/Train_10", "sad/Train_15")]
+    for number, (first, second) in enumerate(pairs):
+        near = faces[at[first]] // 2 + np.uint8(60)  # the same but for brightness and contrast
+        faces[at[second]] = near if number == 0 else faces[at[first]]
+    for blank in ("sad/Train_10", "sad/Train_2"):
+        faces[at[blank]] = 7
+    twins = replace(leaking, faces=faces)
+    after = balanced(twins, holdout=0.25)
+    split = after.table.set_index("id")["split"]
+    for first, second in (*pairs, ("sad/Train_1", "sad/Train_9"), ("sad/Train_10", "sad/Train_2")):
+        assert split[first] == split[second], (first, second)
+    assert split["happy/Train_9"] == split["angry/Train_12"] == "validation"
+    held = after.split("validation").table["label"].value_counts().to_dict()
+    assert held == {"angry": 3, "disgust": 1, "happy": 5, "sad": 3}  # int(0.25 * n)
+    assert same(after, balanced(twins, holdout=0.25, seed=9))
+
+
+def test_a_group_larger_than_the_share_stays_in_train_and_the_real_share_is_said(dataset):
+    faces, table = dataset.faces.copy(), dataset.table
+    faces[((table["label"] == "sad") & (table["split"] == "train")).to_numpy()] = faces[0]
+    after = balanced(replace(dataset, faces=faces), holdout=0.2)
+    assert held_out(dataset, after) == (
+        "7 of 53 training images became validation (13.2 %, of a class 0.0 to 20.0 %); "
+        "duplicates and near duplicates stay together"
+    )
+    merged = balanced(dataset, holdout=0.2, strategy="merge")
+    assert "10 of 53 training images" in held_out(dataset, merged)
+
+
+def test_a_holdout_that_cuts_nothing_is_refused():
+    with pytest.raises(UserError, match="balance.holdout = 0.1: cuts no image"):
+        balanced(make({"angry": 5, "sad": 9}), holdout=0.1)
+
+
+def test_drop_seen_keeps_the_twins_of_a_held_out_image_with_it(leaking):
     after = balanced(leaking, drop_seen=True, holdout=0.2)
-    assert "sad/Train_1" in set(after.split("validation").table["id"])
-    assert set(leaking.table["id"]) - set(after.table["id"]) == {"sad/Train_3", "sad/Train_9"}
+    assert {"sad/Train_1", "sad/Train_9"} < set(after.split("validation").table["id"])
+    assert set(leaking.table["id"]) - set(after.table["id"]) == {"sad/Train_3"}
 
 
 def test_drop_seen_refuses_the_audit_of_other_images(dataset):
@@ -219,8 +257,17 @@ def test_real_fer2013_is_cut_and_merged_as_published():
 
     dataset, _ = read("fer2013")
     table = audit(dataset, 0.985)
-    cut = balance(dataset, Balance(**{**PLAIN, "holdout": 0.2}), table).counts().sum()
-    assert cut.to_dict() == {"train": 22968, "validation": 5741, "public": 3589, "private": 3589}
+    cut = balance(dataset, Balance(**{**PLAIN, "holdout": 0.2}), table)
+    train, held = table["split"] == "train", table["id"].isin(cut.split("validation").table["id"])
+    for group in ("group", "near_group"):
+        twins = table[train & (table[group] >= 0)]
+        assert (held[twins.index].groupby(twins[group]).nunique() == 1).all()
+    assert cut.counts().sum().to_dict() == {
+        "train": 22968,
+        "validation": 5741,
+        "public": 3589,
+        "private": 3589,
+    }
     merged = balance(dataset, Balance(**{**PLAIN, "strategy": "merge"}), table)
     assert training_counts(merged) == {
         "angry": 4431,

@@ -14,19 +14,17 @@ from ferlab.files import UserError
 from tests.forms import CSV, ICML, QUOTED, WITH_IDS
 
 
-def rows_of(content, plain, pixels=2304, block=1 << 19):
+def rows_of(content, plain, side=48, block=1 << 19):
     """All that `read_plain` or `read_rows` makes of a CSV, or its error's text."""
     columns = csv_rows.columns_of(content)
-    with (
-        mock.patch.multiple(csv_faces, PIXELS=pixels, BLOCK=block),
-        mock.patch.object(csv_rows, "PIXELS", pixels),
-    ):
+    with mock.patch.object(csv_faces, "BLOCK", block):
         try:
             at, file = csv_rows.column_indices(columns, "x"), io.BytesIO(content)
+            layout = csv_rows.Layout(columns, at, side, "x")
             if not plain:
-                parts = [csv_rows.read_rows(file, columns, at, "x")]
+                parts = [csv_rows.read_rows(file, layout)]
             else:
-                parts = list(csv_faces.read_plain(file, columns, at, "x"))
+                parts = list(csv_faces.read_plain(file, layout))
         except UserError as error:
             return str(error)
     return [
@@ -83,7 +81,7 @@ def csvs(draw, odd=ODD + QUOTES):
 
 def same_or_left(content, block=1 << 19):
     try:
-        assert rows_of(content, True, 4, block) == rows_of(content, False, 4), content
+        assert rows_of(content, True, 2, block) == rows_of(content, False, 2), content
     except csv_faces.NotPlain:
         assert b'"' in content or re.search(rb"\r(?!\n)", content)
 
@@ -108,7 +106,7 @@ def test_the_quick_way_reads_what_the_strict_one_reads_or_leaves_it(content, blo
 @given(content=csvs(odd=()))
 def test_plain_rows_need_no_csv_module(content):
     with mock.patch.multiple(csv_rows, parse_pixels=None, parse_row=None):
-        rows = rows_of(content, True, 4)
+        rows = rows_of(content, True, 2)
     assert len(rows[0]) == len([line for line in content.splitlines()[1:] if line])
 
 
@@ -154,5 +152,5 @@ def test_a_csv_is_read_without_holding_it(tmp_path, monkeypatch):
             ahead.append(len(asked) - len(parsed))
             return super().read(size)
 
-    assert len(csv_faces.read_csv(lambda: File(CSV), "x")[0]) == 35
+    assert len(csv_faces.read_csv(lambda: File(CSV), "x")[0][0]) == 35
     assert set(asked) == {4096, 10_000} and max(ahead) < 20

@@ -1,5 +1,6 @@
 """Further faces of any layout, size, colour and spelling are read; what is left out is counted."""
 
+import gzip
 import os
 from collections import Counter
 
@@ -44,6 +45,8 @@ def pictures():
         "set/fear/5.png": b"no image",
         "6.png": image(gray("sad")),
         "set/readme.txt": b"hello",
+        "set/fear/7.HEIC": b"of a telephone",
+        "__MACOSX/set/anger/._1.png": b"of macOS",
     }
 
 
@@ -54,7 +57,8 @@ def test_class_folders_of_any_kind_are_read_and_what_is_left_out_is_named(form, 
     assert faces.name == "faces"
     assert faces.labels == ["happy", "angry", "sad"]  # in the order of their ids
     assert faces.faces.shape == (3, SIZE, SIZE)
-    reasons = ("damaged", "in no class folder", "of the unknown class contempt")
+    reasons = ("damaged", "in no class folder", "of no kind that is read (.heic)")
+    reasons += ("of the unknown class contempt",)
     assert faces.left_out == dict.fromkeys(reasons, 1)
 
 
@@ -78,12 +82,37 @@ def test_a_csv_may_hold_other_sizes_names_and_codes(tmp_path):
     assert len(extra.read(str(path)).faces) == len(tiny().faces)
 
 
+def test_pictures_of_all_endings_are_read(tmp_path):
+    kinds = {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.avif": "AVIF", "d": "PNG", "e.pbm": "PPM"}
+    files = {f"joy/{name}": image(gray("sad"), kind) for name, kind in kinds.items()}
+    faces = extra.read(str(folder(tmp_path / "x", files)))
+    assert len(faces.faces) == len(kinds) and faces.left_out == {}
+    assert np.abs(faces.faces.astype(int) - gray("sad")).max() <= 2
+
+
+@pytest.mark.parametrize("side", [48, 200, 512])
+def test_a_csv_of_large_faces_is_read(side, tmp_path):
+    """The csv module reads no cell of more than 128 KiB by itself."""
+    cell = " ".join(["200"] * side * side)
+    path = tmp_path / "faces.csv.gz"
+    path.write_bytes(gzip.compress(f"emotion,pixels\nsad,{cell}\n3,{cell}\n".encode()))
+    faces = extra.read(str(path))
+    assert faces.labels == ["sad", "happy"] and (faces.faces == 200).all()
+
+
+def test_an_endless_line_is_refused_with_its_number(tmp_path):
+    path = tmp_path / "faces.csv"
+    path.write_text(f"emotion,pixels\nsad,{'1 ' * 64}\nsad,{'1 ' * 3_000_000}\n")
+    with pytest.raises(UserError, match="faces.csv, line 3: of more than 4 MiB"):
+        extra.read(str(path))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ({"contempt/1.png": b""}, "no usable image"),
-        ({"a/readme.txt": b"x"}, "neither images in class folders nor one CSV"),
-        ({"a.csv": b"x,y\n1,2\n"}, "no columns emotion and pixels"),
+        ({"a/readme.txt": b"x"}, "neither class folders .* nor a CSV"),
+        ({"a.csv": b"x,y\n1,2\n"}, "line 1: no column 'emotion'"),
     ],
 )
 def test_a_set_with_nothing_usable_is_refused_with_its_name(content, said, tmp_path):

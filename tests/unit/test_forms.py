@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from ferlab.data.dataset import Dataset
 from ferlab.data.readers import sources
-from tests.builders import csv_text, folder, image, images, tiny, zipped
-from tests.forms import DATA, FACE, FORMS, equal
+from ferlab.evaluation import tables
+from tests.builders import CODES, csv_text, folder, image, images, tiny, zipped
+from tests.forms import DATA, FACE, FORMS, equal, stage
 
 pytestmark = pytest.mark.usefixtures("lab", "few_official")
 
@@ -110,12 +113,72 @@ def test_images_of_any_mode_and_size_become_gray_48(tmp_path):
         "g.png": image(FACE.astype(np.uint16) * 257, mode="I;16"),
         "h.png": image(FACE, size=(96, 96)),
         "i.jpg": image(FACE, "JPEG", "RGB", (24, 30)),
+        "j.avif": image(FACE, "AVIF", size=(96, 96)),
+        "k.jfif": image(FACE, "JPEG", size=(96, 96)),
     }
     files = images(DATA) | {f"val/happy/{name}": content for name, content in odd.items()}
     data, source = sources.read(str(zipped(tmp_path / "x.zip", files)))
-    assert data.sizes == {"24x30": 1, "48x48": len(files) - 2, "96x96": 1}
+    assert data.sizes == {"24x30": 1, "48x48": len(files) - 4, "96x96": 3}
     faces = data.split("validation").faces.astype(int)
     assert np.abs(faces[:7] - FACE).max() <= 1 and np.abs(faces[7:] - FACE).mean() < 25
+
+
+@pytest.mark.parametrize("side", [24, 96, 200])
+def test_a_csv_of_other_sizes_and_class_names_is_read_as_the_same_pictures_in_folders(
+    side, tmp_path
+):
+    words = ("Anger", "disgust", "fear", "Happiness", "sad", "surprise", "neutral")
+    files, rows = {}, ["emotion,pixels,Usage"]
+    for code, (label, word) in enumerate(zip(CODES, words, strict=True)):
+        for split, usage in (("train", "Training"), ("private", "PrivateTest")):
+            face = np.asarray(Image.fromarray(DATA.faces[code]).resize((side, side)))
+            files[f"{split}/{label}/{usage}_{code}.png"] = image(face)
+            rows.append(f"{word},{' '.join(map(str, face.ravel()))},{usage}")
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    data, _ = sources.read(str(tmp_path / "x.csv"))
+    same, _ = sources.read(str(folder(tmp_path / "x", files)))
+    assert data.digest == same.digest
+    assert data.sizes == same.sizes == {f"{side}x{side}": 14}
+
+
+def test_a_dataset_without_private_images_never_reports_those_that_chose_the_epoch(tmp_path):
+    """`test` is public and private together; public may choose."""
+    plain = tiny(official=False, splits=("public", "test"))
+    files = images(plain, folders={}) | {"README.md": b"x"}
+    data, source = sources.read(str(folder(tmp_path / "x", files)))
+    last = data.split(tables.final(data.table["split"].unique())).table
+    assert len(last) == 7 and last["id"].str.startswith("test/").all()
+    assert "left out: 1 in no class folder (README.md)" in source["notes"]
+    assert "test images are called private" in source["notes"]
+    (tmp_path / "x.csv").write_text(csv_text(plain))
+    data, source = sources.read(str(tmp_path / "x.csv"))
+    assert data.counts().sum().to_dict() == {"train": 21, "public": 7, "private": 7}
+    assert "called private" in source["notes"]
+
+
+def test_what_lies_in_no_class_folder_is_told(tmp_path, monkeypatch, capsys):
+    files = images(DATA) | {name: b"x" for name in ("a/b/c.jpg", "b.md", "c.csv", "d")}
+    stage(folder(tmp_path / "x", files), monkeypatch)
+    assert "left out: 4 in no class folder (b.md, c.csv, d, ...)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Screenshot 2026-11-26 at 9.41.00\u202fAM.png",  # as macOS writes it
+        "\u5199\u771f\u3000\u4e00.png",
+        "family \U0001f468\u200d\U0001f469\u200d\U0001f467.png",
+        "a\u00a0b.png",
+        "zwj \u0645\u06cc\u200c\u062e.png",
+    ],
+)
+def test_names_that_people_and_systems_give_are_read(name, tmp_path):
+    files = images(DATA) | {f"val/happy/{name}": image(FACE)}
+    for make in (folder, lambda _, files: zipped(tmp_path / "x.zip", files)):
+        data, _ = sources.read(str(make(tmp_path / "x", files)))
+        assert data.split("validation").table["id"].tolist() == [f"validation/happy/{name[:-4]}"]
+        data.save(tmp_path / "saved")
+        assert equal(Dataset.load(tmp_path / "saved"), data)
 
 
 def test_relative_paths_start_at_the_main_checkout_and_home_is_expanded(tmp_path, monkeypatch):

@@ -238,6 +238,49 @@ def test_equal_names_do_not_replace_each_other_and_no_original_is_replaced(folde
     assert not any("old" in str(name) for _, name in predict.gather([folder], folder / "out"))
 
 
+def test_a_folder_lists_pictures_of_all_endings_and_tells_what_it_leaves_out(
+    folder, tmp_path, capsys
+):
+    found = {name for _, name in predict.gather([folder], tmp_path / "out")}
+    more = ["a.jfif", "b.JPE", "c.avif"]
+    junk = ["._one.jpg", ".thumbnails/one.jpg", "__MACOSX/one.jpg"]
+    for name in (*more, *junk, "d.heic", "deeper/e.HEIC"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+    capsys.readouterr()
+    names = {name for _, name in predict.gather([folder], tmp_path / "out")}
+    assert {str(name) for name in names - found} == set(more)
+    said = capsys.readouterr().out
+    assert said.endswith("left out what is no picture or clip that is read: 2 .heic, 1 .txt\n")
+
+
+def test_a_photo_of_a_telephone_is_halved_and_one_without_end_refused(monkeypatch):
+    """As of 50 to 250 million pixels, at a thousandth of the size."""
+    monkeypatch.setattr(images, "MAX_PIXELS", 50_000)
+    monkeypatch.setattr(images, "MAX_JPEG", 250_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 89_478)
+    picture = Image.linear_gradient("L").convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for size, side in (
+        ((240, 208), (240, 208)),
+        ((256, 200), (128, 100)),
+        ((522, 382), (261, 191)),
+    ):
+        large = encoded(picture.resize(size), "JPEG", exif=exif, quality=95)
+        found = images.decode(large, "x")
+        assert found.size == side[::-1]
+        plain = np.asarray(picture.resize(side).transpose(Image.Transpose.ROTATE_270)).astype(int)
+        assert np.abs(np.asarray(found).astype(int) - plain).mean() < 4
+    for content in (
+        encoded(picture.resize((600, 420)), "JPEG"),
+        encoded(picture.resize((256, 200)), "JPEG", progressive=True),
+        encoded(picture.resize((256, 200))),
+    ):
+        with pytest.raises(UserError, match="pixels, at most .* of a JPEG .* make it smaller"):
+            images.decode(content, "x")
+
+
 def test_a_clip_is_predicted_frame_by_frame(tmp_path, astronaut, model, capsys):
     writer = cv2.VideoWriter(
         str(tmp_path / "walk.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (512, 512)

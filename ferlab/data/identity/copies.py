@@ -64,12 +64,12 @@ def _read_csv(kind, files, open_member, place):
     """What `read` gives, of a CSV among the files."""
     name, handle, _ = csv_rows.choose_csv(kind, files, open_member, place)
     where = place if kind == "file" else f"{place}: {name}"
-    faces, _, labels, splits, _ = csv_faces.read_csv(partial(open_member, handle), where)
-    nothing = np.zeros(len(faces), bool)
+    (faces, _, labels, splits, _), notes = csv_faces.read_csv(partial(open_member, handle), where)
+    resized, gray = np.full(len(faces), bool(notes["resized"])), np.zeros(len(faces), bool)
     with open_member(handle) as file:
         if "usage" not in csv_rows.columns_of(file.read(4096)):
             splits = [""] * len(faces)
-    return faces, np.array(labels, object), np.array(splits, object), nothing, nothing
+    return faces, np.array(labels, object), np.array(splits, object), resized, gray
 
 
 def _read_pictures(pictures, open_member, place):

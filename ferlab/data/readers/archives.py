@@ -11,6 +11,7 @@ import re
 import stat
 import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -29,7 +30,16 @@ from ferlab.data.readers.members import (
 )
 from ferlab.files import UserError, one_line
 
-MAX_MEMBERS = 200_000
+MAX_MEMBERS = 200_000  # of an archive
+# How files begin that others pack and nothing here unpacks.
+PACKERS = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!\x1a\x07": "RAR",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x1f\x9d": "compress",
+}
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 DAMAGED = (  # what the standard library's readers raise on damaged files
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -114,6 +124,11 @@ def _kind_of(path, place):
     for kind, (start, _) in PACKED.items():
         if head.startswith(start):
             return kind
+    packer = next((name for start, name in PACKERS.items() if head.startswith(start)), None)
+    if packer:
+        raise UserError(
+            f"{place}: is packed by {packer}, which is not read; unpack it, or pack a zip"
+        )
     if b"\0" in head:
         raise UserError(f"{place}: neither a folder, a zip, a tar nor a CSV")
     return "file"
@@ -156,16 +171,19 @@ def _walk(top, place):
         raise UserError(f"{place}: {error.filename}: {error.strerror.lower()}")
 
     for folder, folders, names in os.walk(top, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _is_junk(name))
+        folders[:] = sorted(name for name in folders if not is_junk(name))
         for name in folders:
-            yield os.path.relpath(os.path.join(folder, name), top), "folder", 0, None
+            full = Path(folder, name)
+            if full.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(full.resolve()):
+                raise UserError(f"{place}: {full}: a link to a folder above it; remove it")
+            yield os.path.relpath(full, top), "folder", 0, None
         for name in sorted(names):
             full = Path(folder, name)
             kind = "file" if full.is_file() else "a link or device"
             yield os.path.relpath(full, top), kind, 0, full
 
 
-def _is_junk(part):
+def is_junk(part):
     """Whether a name is of what operating systems leave behind."""
     return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -180,11 +198,13 @@ def _checked(entries, packed, place):
     for count, (name, kind, size, handle) in enumerate(entries, 1):
         parts = _parts_of(name, place)
         total += size
-        if count > MAX_MEMBERS:
-            raise UserError(f"{place}: refused, more than {MAX_MEMBERS} files")
+        if packed is not None and count > MAX_MEMBERS:
+            raise UserError(
+                f"{place}: refused, more than {MAX_MEMBERS} files; unpack it and name the folder"
+            )
         if total > MAX_BYTES or packed and total > FREE_BYTES and total > MAX_RATIO * packed:
             raise UserError(f"{place}: refused, it unpacks to more than {total >> 20} MiB")
-        if any(map(_is_junk, parts)) or not parts:
+        if any(map(is_junk, parts)) or not parts:
             continue
         if kind not in ("file", "folder"):
             raise UserError(f"{place}: refused, the member {name} is {kind}")
@@ -198,8 +218,17 @@ def _checked(entries, packed, place):
 def _parts_of(name, place):
     """A member's name as a tuple of folders and file; UserError where it leads outside."""
     parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
-    if name[:1] in ("/", "\\") or name[1:2] == ":" or ".." in parts or not name.isprintable():
-        raise UserError(
-            f"{place}: refused, the member {name!a} points outside or has odd characters"
-        )
+    if name[:1] in ("/", "\\") or name[1:2] == ":" or ".." in parts:
+        raise UserError(f"{place}: refused, the member {name!a} points outside")
+    if not is_plain(name):
+        raise UserError(f"{place}: refused, the member {name!a} has odd characters; rename it")
     return parts
+
+
+def is_plain(name):
+    """Whether a name holds nothing odd: blanks of any width, as macOS writes them, and what joins
+    emoji are fine; line ends, control characters and what turns the direction of text are not."""
+    if name.isprintable():
+        return True
+    kinds = set(map(unicodedata.category, name))
+    return not kinds & {"Cc", "Cs", "Zl", "Zp"} and not set(name) & set(TURNS)

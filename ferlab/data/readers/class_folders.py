@@ -1,5 +1,6 @@
 """Images in class folders, such as train/happy/1.png: found by their names, decoded in threads."""
 
+import difflib
 from collections import Counter
 
 import numpy as np
@@ -16,19 +17,22 @@ PIECE = 200, 4 << 20  # images, and bytes of them, that a thread decodes at once
 
 
 def find(files, folders, place):
-    """[(id, label, split, name, handle)] of the images in class folders; empty where there are
-    none.
+    """([(id, label, split, name, handle)], names) of the images in class folders, and of the files
+    that lie elsewhere; both empty where there are no class folders.
 
     files, folders: as `archives.opened` yields them. Raises UserError for an unknown class, an
-    image in no split, an empty class folder, and for class folders in several places.
+    image in no split or one folder below its class, an empty class folder, and for class folders in
+    several places.
     """
-    rows, tops = [], set()
+    rows, tops, others = [], set(), []
     for parts, handle in files:
-        if not (row := _row(parts, place)):
-            continue
-        top, image_id, label, split = row
-        tops.add(top)
-        rows.append((image_id, label, split, "/".join(parts), handle))
+        if row := _row(parts, place):
+            top, image_id, label, split = row
+            tops.add(top)
+            rows.append((image_id, label, split, "/".join(parts), handle))
+        else:
+            others.append(parts)
+    _check_others(others, {tuple(row[3].split("/")[:-2]) for row in rows}, place)
     filled = {parts[:-1] for parts, _ in files}
     for parts in sorted(folders - filled):
         if parts[-1].lower() in CLASS_OF and (len(parts) == 1 or parts[-2].lower() in SPLIT_OF):
@@ -39,18 +43,44 @@ def find(files, folders, place):
     if len(tops) > 1:
         names = " and ".join(sorted("/".join(filter(None, top)) or "the top" for top in tops)[:2])
         raise UserError(f"{place}: holds class folders in {names}; give one of them alone")
-    return rows
+    return rows, ["/".join(parts) for parts in others if rows]
+
+
+def _check_others(others, holders, place):
+    """Raise UserError for an image that is meant for a class, but not in its folder.
+
+    others: the parts of names. holders: the folders that hold class folders, as parts.
+    """
+    for parts in others:
+        if not images.is_named_as_one(parts[-1]):
+            continue
+        name = "/".join(parts)
+        if parts[:-2] in holders and len(parts) > 1:
+            raise UserError(f"{place}: {name}: {_unknown(parts[-2])}")
+        for depth, part in enumerate(parts[:-2]):
+            is_split = depth and parts[depth - 1].lower() in SPLIT_OF
+            if part.lower() in CLASS_OF and (parts[:depth] in holders or is_split):
+                fix = "/".join((*parts[: depth + 1], parts[-1]))
+                raise UserError(f"{place}: {name}: below the class folder {part!r}; expected {fix}")
+
+
+def _unknown(folder):
+    close = difflib.get_close_matches(folder.lower(), CLASS_OF, 1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"unknown class folder {folder!r}; {meant}known: {', '.join(CLASSES)}"
 
 
 def _row(parts, place):
     """(folder that holds the class or split folders, id, label, split) of an image, else None."""
     name, (*top, above, parent, file) = "/".join(parts), ("", "", *parts)
-    stem, _, ending = file.rpartition(".") if "." in file else (file, "", "")
+    stem = file.rpartition(".")[0] or file
     split, label = SPLIT_OF.get(above.lower()), CLASS_OF.get(parent.lower())
     if not label:
-        if f".{ending.lower()}" in images.NAMES and (split or parent.lower() in SPLIT_OF):
-            known = ", ".join(CLASSES)
-            raise UserError(f"{place}: {name}: unknown class folder {parent!r}; known: {known}")
+        if images.is_named_as_one(file) and parent.lower() in SPLIT_OF:
+            under = f"{parent}/{above if above.lower() in CLASS_OF else CLASSES[3]}/{file}"
+            raise UserError(f"{place}: {name}: in no class folder; expected for example {under}")
+        if images.is_named_as_one(file) and split:
+            raise UserError(f"{place}: {name}: {_unknown(parent)}")
         return None
     prefix, _, number = stem.partition("_")
     official = OFFICIAL.get(prefix) if number else None

@@ -6,7 +6,6 @@ cannot say what it means (quoted cells that hold line breaks, for example). All 
 rows and the same errors.
 """
 
-import csv
 from codecs import BOM_UTF8
 from contextlib import contextmanager
 
@@ -16,46 +15,52 @@ from tqdm import tqdm
 from ferlab.data.dataset import SIZE
 from ferlab.data.readers import csv_rows
 from ferlab.data.readers.archives import refuse_stand_in
-from ferlab.data.readers.csv_rows import MAX_LINE, PIXELS, column_indices, columns_of
-from ferlab.data.readers.spellings import CSV_CODES, PREFIX_OF, SPLIT_OF
+from ferlab.data.readers.csv_rows import MAX_LINE, NotPlain, columns_of
+from ferlab.data.readers.spellings import PREFIX_OF, SPLIT_OF
 from ferlab.data.threads import in_threads
 from ferlab.files import UserError
 
 BLOCK = 1 << 19  # bytes parsed at once: what NumPy makes of them stays in a core's cache
 MAX_KEPT = 31 << 20  # bytes, just under the largest piece that glibc learns from
-MAX_PLAIN_LINE = 1 << 15  # bytes of a plain line
-
-
-class NotPlain(Exception):
-    """The lines cannot be told apart without reading all cells before."""
+MAX_PLAIN_LINE = 1 << 19  # bytes of a plain line: a face of 360x360
 
 
 def read_csv(reopen, place):
-    """Faces uint8 (N, 48, 48) and parallel lists of ids, labels, splits and line names ("line 2").
+    """((faces, ids, labels, splits, line names ("line 2")), notes), as `class_folders.read` gives.
 
-    `reopen` gives the file, binary and at its start, each time it is called. Raises UserError for
-    the first line that is not a row of a label, 2304 pixels and a split.
+    faces: uint8 (N, 48, 48), whatever square they are in the file. `reopen` gives the file, binary
+    and at its start, each time it is called. Raises UserError for the first line that is not a row
+    of a label, as many pixels as the first has, and a split.
     """
     with reopen() as file:
         head = file.read(4096)
     refuse_stand_in(head[:512], place)
-    columns = columns_of(head)
-    at = column_indices(columns, place)
+    with reopen() as file:
+        layout = csv_rows.layout(file, columns_of(head), place)
     try:
         with reopen() as file, _read_to_its_end(file):
-            parts = list(read_plain(file, columns, at, place))
+            parts = [_small(part, layout) for part in read_plain(file, layout)]
     except NotPlain:
         with reopen() as file, _read_to_its_end(file):
-            parts = [csv_rows.read_rows(file, columns, at, place)]
-    faces = np.concatenate([np.empty((0, PIXELS), np.uint8), *(part[0] for part in parts)])
+            parts = [_small(csv_rows.read_rows(file, layout), layout)]
+    faces = np.concatenate([np.empty((0, SIZE, SIZE), np.uint8), *(part[0] for part in parts)])
     ids, labels, splits, numbers = (
         [value for part in parts for value in part[column]] for column in range(1, 5)
     )
-    if at["id"] is None:
+    if layout.at["id"] is None:
         width = max(5, len(str(len(ids))))  # ids sort as text
         ids = [f"{PREFIX_OF[split]}_{number:0{width}}" for number, split in enumerate(splits)]
     names = [f"line {number}" for number in numbers]
-    return faces.reshape(-1, SIZE, SIZE), ids, labels, splits, names
+    notes = {
+        "resized": set(range(len(ids))) if layout.side != SIZE else set(),
+        "sizes": {f"{layout.side}x{layout.side}": len(ids)},
+    }
+    return (faces, ids, labels, splits, names), notes
+
+
+def _small(part, layout):
+    """What reading rows gives, with its faces as uint8 (n, 48, 48)."""
+    return csv_rows.resized(part[0], layout.side), *part[1:]
 
 
 @contextmanager
@@ -69,7 +74,7 @@ def _read_to_its_end(file):
         raise
 
 
-def read_plain(file, columns, at, place):
+def read_plain(file, layout):
     """Yield what `csv_rows.read_rows` gives, by blocks; NotPlain where only that can read the
     file."""
 
@@ -82,7 +87,7 @@ def read_plain(file, columns, at, place):
                 if any(_unquoted(cell) is None for cell in header.split(b",")):
                     raise NotPlain
                 number = 2
-            yield block, number, columns, at, place
+            yield block, number, layout
             number += block.count(b"\n")
 
     # glibc hands freed memory back to the system at once until a large piece was freed; without
@@ -115,33 +120,34 @@ def _unquoted(cell):
     return None if b'"' in cell or b"\r" in cell else cell
 
 
-def parse_block(block, number, columns, at, place):
+def parse_block(block, number, layout):
     """What `csv_rows.read_rows` gives, of whole lines the first of which is line `number`."""
-    starts, ends, edges, plain, pixels = _plain_lines(block, len(columns), at["pixels"])
-    faces, rows, known, blank = np.empty((len(starts), PIXELS), np.uint8), [], {}, []
+    starts, ends, edges, plain, pixels = _plain_lines(block, layout)
+    faces, rows, known, blank = np.empty((len(starts), layout.pixels), np.uint8), [], {}, []
     faces[plain] = pixels
     for i, (is_plain, cells) in enumerate(zip(plain.tolist(), edges.tolist(), strict=True)):
-        row = _other_cells(block, cells, at, known) if is_plain else None
+        row = _other_cells(block, cells, layout.at, known) if is_plain else None
         if row is None:
             line = block[starts[i] : ends[i]]
             if not line:
                 blank.append(i)
                 continue
-            faces[i], *row = _parse_line(line, columns, at, f"{place}, line {number + i}")
+            faces[i], *row = csv_rows.parse_line(line, layout, f"{layout.place}, line {number + i}")
         rows.append((*row, number + i))
     ids, labels, splits, numbers = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
     return np.delete(faces, blank, axis=0) if blank else faces, ids, labels, splits, numbers
 
 
-def _plain_lines(block, columns, column):
+def _plain_lines(block, layout):
     """Where the lines and cells of a block are, and the pixels of the plain lines.
 
     Returns the lines' starts and ends (without \\n or \\r\\n), int (n,); the places of the
     separators around each line's cells, int (n, columns + 1), right only in plain lines; which
-    lines are plain, bool (n,); and the pixels of these, uint8 (plain.sum(), 2304). Plain is a line
-    of `columns` cells with, in the cell `column`, quoted or not, 2304 numbers of one to three
-    digits, up to 255, with one blank between them.
+    lines are plain, bool (n,); and the pixels of these, uint8 (plain.sum(), pixels). Plain is a
+    line of all columns with, in the cell of the pixels, quoted or not, as many numbers as a face
+    has, of one to three digits, up to 255, with one blank between them.
     """
+    columns, column, count = len(layout.columns), layout.at["pixels"], layout.pixels
     content = np.frombuffer(block, np.uint8)
     digits = content - np.uint8(ord("0"))
     is_digit = (digits < 10).view(np.uint8)
@@ -157,10 +163,10 @@ def _plain_lines(block, columns, column):
         marks, kinds, place, edges[:, column], edges[:, column + 1], plain
     )
     others = np.flatnonzero(kinds != ord(" "))
-    plain &= right - left == PIXELS
+    plain &= right - left == count
     plain &= others.searchsorted(left, "right") == others.searchsorted(right)  # blanks alone
 
-    around = place[left[plain, None] + np.arange(PIXELS + 1)]
+    around = place[left[plain, None] + np.arange(count + 1)]
     width = np.diff(around)
     good = (width.min(1, initial=9) > 1) & (width.max(1, initial=0) < 5)
     pixels = _values_ending(around[:, 1:] - 1, digits, is_digit)
@@ -229,7 +235,8 @@ def _other_cells(block, edges, at, known):
     if key not in known:
         label, usage = (_text_of(cell) for cell in key)
         split = SPLIT_OF.get(usage.lower())
-        known[key] = (CSV_CODES[int(label)], split) if label in set("0123456") and split else None
+        label = csv_rows.label_of(label)
+        known[key] = (label, split) if label and split else None
     if not known[key] or any(_unquoted(cell(i)) is None for i in at["others"]):
         return None
     return _text_of(cell(at["id"])) if at["id"] is not None else None, *known[key]
@@ -237,14 +244,3 @@ def _other_cells(block, edges, at, known):
 
 def _text_of(cell):
     return (_unquoted(cell) or b"").decode("utf-8", "replace").strip()
-
-
-def _parse_line(line, columns, at, shown):
-    """(pixels, id, label, split) of one line alone, by the csv module."""
-    if b'"' in line or b"\r" in line:
-        raise NotPlain  # a quoted cell may go on in the next line; a lone \r ends a line
-    try:
-        row = next(csv.reader([line.decode("utf-8", "replace")]))
-    except csv.Error as error:
-        raise UserError(f"{shown}: {error}") from None
-    return csv_rows.parse_row(row, columns, at, shown)

@@ -1,23 +1,50 @@
 """FER2013's CSV row by row, by the csv module: any CSV, and the error of any that is wrong.
 
-A row is a label (0 to 6), 48x48 gray values in one cell, and the split; the columns stand in any
-order. `ferlab.data.readers.csv_faces` reads what is plain much faster, and comes here with the
-rest.
+A row is a label (0 to 6, or a name), the gray values of a square face in one cell, and the split;
+the columns stand in any order. `ferlab.data.readers.csv_faces` reads what is plain much faster, and
+comes here with the rest.
 """
 
 import csv
 import io
+import itertools
 import re
+from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from ferlab.data.dataset import SIZE
-from ferlab.data.readers.spellings import CSV_CODES, SPLIT_OF
+from ferlab.data.readers import images
+from ferlab.data.readers.spellings import CLASS_OF, CSV_CODES, SPLIT_OF
 from ferlab.files import UserError
 
-PIXELS = SIZE * SIZE
-MAX_LINE = 1 << 20  # bytes of a line; no cell of more than 128 KiB is read anyway
+CODES = set("0123456")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".rar")
+MIN_SIDE = 8  # pixels; what is smaller is a row cut short
+MAX_LINE = 4 << 20  # bytes: faces of up to 1024x1024 have room
+
+
+class NotPlain(Exception):
+    """The lines cannot be told apart without reading all cells before."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of one CSV are built. columns: names in lower case. at: `column_indices`. side:
+    of each face, pixels. place: the CSV's name in errors."""
+
+    columns: list
+    at: dict
+    side: int
+    place: str
+
+    @property
+    def pixels(self):
+        """Gray values of each face."""
+        return self.side * self.side
 
 
 def columns_of(head):
@@ -40,7 +67,9 @@ def choose_csv(kind, files, open_member, place):
             rank = [name in columns for name in ("emotion", "pixels", "usage")]
             candidates.append((rank, "/".join(parts), handle))
     if not candidates:
-        raise UserError(f"{place}: holds neither class folders (train/angry/...) nor a CSV")
+        packed = next(("/".join(p) for p, _ in files if p[-1].lower().endswith(PACKED)), None)
+        but = f", but {packed}: unpack it, or give it alone" if packed else ""
+        raise UserError(f"{place}: holds neither class folders (train/angry/...) nor a CSV{but}")
     best = [item for item in candidates if item[0] == max(rank for rank, *_ in candidates)]
     if len(best) > 1:
         names = ", ".join(sorted(name for _, name, _ in best)[:3])
@@ -49,6 +78,42 @@ def choose_csv(kind, files, open_member, place):
     names = ", ".join(sorted(name for _, name, _ in candidates))
     notes = {"notes": f"{name} chosen among {names}"} if len(candidates) > 1 else {}
     return name, handle, notes
+
+
+def layout(file, columns, place):
+    """The Layout of a CSV at its start: all faces have the size of the first."""
+    at = column_indices(columns, place)
+    text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
+    side = SIZE
+    try:
+        rows = rows_of(text, place)
+        next(rows)
+        cells = next(filter(None, rows))
+        values = len(cells[at["pixels"]].split())
+        if values >= MIN_SIDE**2 and isqrt(values) ** 2 == values:
+            side = isqrt(values)
+    except (StopIteration, IndexError, csv.Error):
+        pass  # reading the rows says what is wrong
+    finally:
+        text.detach()
+    return Layout(columns, at, side, place)
+
+
+def rows_of(text, place):
+    """The csv module's reader of a text file at its start; the module's own limit of a cell would
+    be a face of about 190x190. Raises UserError for a line of more than MAX_LINE."""
+
+    def lines():
+        for number in itertools.count(1):
+            line = text.readline(MAX_LINE)
+            if len(line) == MAX_LINE and line[-1] not in "\r\n":
+                raise UserError(f"{place}, line {number}: of more than {MAX_LINE >> 20} MiB")
+            if not line:
+                return
+            yield line
+
+    csv.field_size_limit(MAX_LINE)
+    return csv.reader(lines())
 
 
 def column_indices(columns, place):
@@ -74,55 +139,83 @@ def column_indices(columns, place):
     return at | {"others": [i for i in range(len(columns)) if i not in read]}
 
 
-def read_rows(file, columns, at, place):
-    """(faces uint8 (n, 2304), ids, labels, splits, line numbers) of the rows after the header."""
+def read_rows(file, layout):
+    """(faces uint8 (n, pixels), ids, labels, splits, line numbers) of the rows after the header."""
     text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
-    reader = csv.reader(iter(lambda: text.readline(MAX_LINE), ""))
+    reader = rows_of(text, layout.place)
     rows = []
     try:
         next(reader)
         for row in tqdm(reader, "reading rows", disable=None, leave=False):
             if row:
-                line = f"{place}, line {reader.line_num}"
-                rows.append((*parse_row(row, columns, at, line), reader.line_num))
+                line = f"{layout.place}, line {reader.line_num}"
+                rows.append((*parse_row(row, layout, line), reader.line_num))
     except csv.Error as error:
-        raise UserError(f"{place}, line {reader.line_num}: {error}") from None
+        raise UserError(f"{layout.place}, line {reader.line_num}: {error}") from None
     finally:
         text.detach()
     faces, *rest = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [], [])
-    return np.array(faces, np.uint8).reshape(-1, PIXELS), *rest
+    return np.array(faces, np.uint8).reshape(-1, layout.pixels), *rest
 
 
-def parse_row(row, columns, at, line):
-    """(pixels uint8 (2304,), id, label, split) of a row's cells; `line` is its name in errors."""
+def parse_line(line, layout, shown):
+    """(pixels, id, label, split) of the bytes of one line alone; NotPlain where it may be a part of
+    a row, or more than one."""
+    if b'"' in line or b"\r" in line or len(line) >= MAX_LINE:
+        raise NotPlain  # a quoted cell may go on in the next line; a lone \r ends a line
+    try:
+        row = next(rows_of(io.StringIO(line.decode("utf-8", "replace")), shown))
+    except csv.Error as error:
+        raise UserError(f"{shown}: {error}") from None
+    return parse_row(row, layout, shown)
+
+
+def parse_row(row, layout, line):
+    """(pixels uint8 (n,), id, label, split) of a row's cells; `line` is its name in errors."""
+    columns, at = layout.columns, layout.at
     if len(row) != len(columns):
         expected = f"{len(columns)} ({','.join(columns)})"
         raise UserError(f"{line}: {len(row)} values, expected {expected}")
-    label = row[at["emotion"]].strip()
+    word = row[at["emotion"]].strip()
     usage = row[at["usage"]].strip() if at["usage"] is not None else "Training"
-    if label not in set("0123456"):
-        raise UserError(f"{line}: label {label}, expected 0 to 6")
+    label = label_of(word)
+    if not label:
+        raise UserError(f"{line}: label {word}, expected 0 to 6 or a name such as {CSV_CODES[3]}")
     split = SPLIT_OF.get(usage.lower())
     if not split:
         known = "Training, PublicTest, PrivateTest, Validation"
         raise UserError(f"{line}: unknown Usage {usage!r}; known: {known}")
     name = row[at["id"]].strip() if at["id"] is not None else None
-    return parse_pixels(row[at["pixels"]], line), name, CSV_CODES[int(label)], split
+    return parse_pixels(row[at["pixels"]], layout.pixels, line), name, label, split
 
 
-def parse_pixels(text, line):
-    """uint8 (2304,): the gray values of one cell, separated by blanks."""
+def label_of(word):
+    """The class that a cell names, by FER2013's code or by a spelling; None where it names none."""
+    return CSV_CODES[int(word)] if word in CODES else CLASS_OF.get(word.lower())
+
+
+def parse_pixels(text, expected, line):
+    """uint8 (expected,): the gray values of one cell, separated by blanks."""
     try:
         values = np.fromstring(text, np.int64, sep=" ")
-        if len(values) == PIXELS and not (values & ~255).any():
+        if len(values) == expected and not (values & ~255).any():
             return values.astype(np.uint8)
     except (ValueError, DeprecationWarning):
         pass
     words = text.split()
-    if len(words) != PIXELS:
-        raise UserError(f"{line}: {len(words)} pixels, expected {PIXELS}")
+    if len(words) != expected:
+        raise UserError(f"{line}: {len(words)} pixels, expected {expected}")
     wrong = next((word for word in words if not _is_gray_level(word)), "?")
     raise UserError(f"{line}: pixel {wrong}, expected 0 to 255")
+
+
+def resized(faces, side):
+    """uint8 (N, 48, 48) of faces uint8 (N, side * side), as a picture of that size would be."""
+    faces = faces.reshape(-1, side, side)
+    if side == SIZE:
+        return faces
+    small = [images.face(Image.fromarray(face)) for face in faces]
+    return np.array(small, np.uint8).reshape(-1, SIZE, SIZE)
 
 
 def _is_gray_level(word):

@@ -12,17 +12,16 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
+from math import isqrt
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ferlab.data.classes import CLASSES
-from ferlab.data.dataset import SIZE
-from ferlab.data.readers import images
+from ferlab.data.readers import csv_rows, images
 from ferlab.data.readers.archives import local_path, opened
-from ferlab.data.readers.csv_rows import columns_of
-from ferlab.data.readers.spellings import CLASS_OF, CSV_CODES
+from ferlab.data.readers.spellings import CLASS_OF
 from ferlab.files import UserError, root
 
 CK48_COUNTS = {"angry": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249}
@@ -107,20 +106,19 @@ def _read_rows(place, shown):
     """([(id, label, face, group)] of the usable images by id, Counter of what is left out)."""
     left_out = Counter()
     with opened(root() / local_path(place), shown) as (kind, files, _, open_member):
-        pictures = [item for item in files if item[0][-1].lower().endswith(images.NAMES)]
-        if pictures:
-            rows = list(_images(pictures, open_member, left_out, shown))
+        named = [item for item in files if _is_meant(item[0])]
+        if named:
+            rows = list(_images(named, open_member, left_out, shown))
         else:
-            tables = [
-                handle
-                for parts, handle in files
-                if kind == "file" or parts[-1].lower().endswith(".csv")
-            ]
-            if len(tables) != 1:
-                raise UserError(f"{shown}: holds neither images in class folders nor one CSV")
-            with open_member(tables[0]) as file:
-                rows = list(_rows(file.read(), left_out, shown))
+            name, handle, _ = csv_rows.choose_csv(kind, files, open_member, shown)
+            where = shown if kind == "file" else f"{shown}: {name}"
+            rows = list(_rows(partial(open_member, handle), left_out, where))
     return sorted(rows, key=lambda row: row[0]), left_out
+
+
+def _is_meant(parts):
+    """Whether a file is meant as a face: it is named as a picture, or lies in a class folder."""
+    return images.is_named_as_one(parts[-1]) or len(parts) > 1 and parts[-2].lower() in CLASS_OF
 
 
 def _check_ck48(counts, shown):
@@ -132,9 +130,9 @@ def _check_ck48(counts, shown):
         )
 
 
-def _images(pictures, open_member, left_out, shown):
+def _images(named, open_member, left_out, shown):
     """(id, label, face, "") of each usable image: its class is the nearest folder's name."""
-    for parts, handle in pictures:
+    for parts, handle in named:
         label = CLASS_OF.get(parts[-2].lower()) if len(parts) > 1 else None
         if not label:
             in_folder = len(parts) > 1
@@ -145,45 +143,47 @@ def _images(pictures, open_member, left_out, shown):
             with open_member(handle) as file:
                 face, *_ = images.read(file.read(), f"{shown}: {'/'.join(parts)}")
         except UserError:
-            left_out["damaged"] += 1
+            ending = Path(parts[-1]).suffix.lower()
+            unread = f"of no kind that is read ({ending or 'no ending'})"
+            left_out["damaged" if ending in images.NAMES else unread] += 1
             continue
         yield "/".join(parts), label, face, ""
 
 
-def _rows(content, left_out, shown):
-    """(id, label, face, group) of each usable row of a CSV's bytes.
+def _rows(reopen, left_out, shown):
+    """(id, label, face, group) of each usable row of a CSV.
 
     `emotion` is FER2013's code or a name, `pixels` a square of gray values of any side; `group`,
     which may be missing, names what the image belongs to.
     """
-    columns = columns_of(content)
-    if not {"emotion", "pixels"} <= set(columns):
-        header = ", ".join(columns)[:60]
-        raise UserError(f"{shown}: no columns emotion and pixels (found: {header!a})")
-    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="replace", newline="")
-    reader = csv.reader(text)
-    next(reader)
-    for number, row in enumerate(reader, 1):
-        values = dict(zip(columns, row, strict=False))
-        emotion = values.get("emotion", "").strip().lower()
-        label = CSV_CODES[int(emotion)] if emotion in set("0123456") else CLASS_OF.get(emotion)
-        face = _square(values.get("pixels", ""))
-        if not label:
-            left_out[f"of the unknown class {emotion or '(empty)'}"] += 1
-        elif face is None:
-            left_out["damaged"] += 1
-        else:
-            small = cv2.resize(face, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-            yield f"row {number:06}", label, small, values.get("group", "").strip()
+    with reopen() as file:
+        columns = csv_rows.columns_of(file.read(4096))
+    csv_rows.column_indices(columns, shown)
+    with reopen() as file, io.TextIOWrapper(file, "utf-8-sig", "replace", newline="") as text:
+        reader = csv_rows.rows_of(text, shown)
+        try:
+            next(reader)
+            for number, row in enumerate(filter(None, reader), 1):
+                values = dict(zip(columns, row, strict=False))
+                word, face = values.get("emotion", "").strip(), _face(values.get("pixels", ""))
+                label = csv_rows.label_of(word)
+                if not label:
+                    left_out[f"of the unknown class {word or '(empty)'}"] += 1
+                elif face is None:
+                    left_out["damaged"] += 1
+                else:
+                    yield f"row {number:06}", label, face, values.get("group", "").strip()
+        except csv.Error as error:
+            raise UserError(f"{shown}, line {reader.line_num}: {error}") from None
 
 
-def _square(text):
-    """uint8 (side, side) of gray values separated by blanks, None where they are not a square."""
+def _face(text):
+    """uint8 (48, 48) of gray values separated by blanks, None where they are not a square."""
+    values = len(text.split())
+    side = isqrt(values)
+    if not side or side * side != values:
+        return None
     try:
-        pixels = np.array(text.split(), int)
-    except (ValueError, OverflowError):
+        return csv_rows.resized(csv_rows.parse_pixels(text, values, ""), side)[0]
+    except UserError:
         return None
-    side = int(len(pixels) ** 0.5)
-    if not side or side * side != len(pixels) or (pixels & ~255).any():
-        return None
-    return pixels.astype(np.uint8).reshape(side, side)

@@ -4,16 +4,19 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from ferlab.data.dataset import SIZE
 from ferlab.data.readers.archives import refuse_stand_in
 from ferlab.files import UserError
 
-NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff")
+NAMES += (".webp", ".avif", ".pgm", ".ppm", ".pbm", ".pnm")
+UNREAD = (".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".nef", ".arw", ".raw", ".svg", ".psd")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")
 GRAY = 8  # levels: the channels of a gray picture differ by less on average, in a lossy format too
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000  # of what is decoded; a JPEG of more is halved while it is decoded
+MAX_JPEG = 250_000_000  # telephones make 200
 MAX_SIDE = 1024  # pixels: of a larger face, every n-th row and column is enough
 # How a JPEG's frame header goes on: its length, 8 bit, height, width, one component.
 GRAY_48 = bytes((0, 11, 8, 0, SIZE, 0, SIZE, 1))
@@ -53,19 +56,24 @@ def small_gray(content):
     return np.frombuffer(pixels, np.uint8).reshape(SIZE, SIZE)
 
 
+def is_named_as_one(name):
+    """Whether a file's name is a picture's, also one of a kind that is not read."""
+    return name.lower().endswith(NAMES + UNREAD)
+
+
 def decode(content, place):
     """A Pillow image of mode L or RGB: upright, opaque (on white), 8 bit; of an animation the
-    first frame.
+    first frame. A JPEG of more than MAX_PIXELS comes with half of its width and height, or less.
 
     Raises UserError in the name of `place` where the bytes are not a whole image, or where it has
-    more than MAX_PIXELS.
+    more than MAX_PIXELS, a JPEG more than MAX_JPEG.
     """
     refuse_stand_in(content[:64], place)
     try:
         with warnings.catch_warnings():
             # Pillow warns of what is refused here, and of what does not matter.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = _opened(content)
             if image.width * image.height <= MAX_PIXELS:
                 return _plain(image)
         shown = f"{image.width}x{image.height}"
@@ -74,7 +82,27 @@ def decode(content, place):
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
         raise UserError(f"{place}: {reason}; replace or remove it") from None
-    raise UserError(f"{place}: {shown} pixels, at most {MAX_PIXELS} in all are read")
+    limits = f"{MAX_PIXELS // 10**6} million are read, of a JPEG {MAX_JPEG // 10**6} million"
+    raise UserError(f"{place}: {shown} pixels, at most {limits}; make it smaller")
+
+
+def _opened(content):
+    """A Pillow image that is not decoded yet; a JPEG of up to MAX_JPEG pixels is asked to come
+    small enough.
+
+    Not a progressive one: all of it would have to be held.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError:  # 179 million, for any format
+        if content[:2] != b"\xff\xd8":
+            raise
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(content))
+    pixels = image.width * image.height
+    if MAX_PIXELS < pixels <= MAX_JPEG and not image.info.get("progressive"):
+        part = 2 if (image.width + 1) // 2 * ((image.height + 1) // 2) <= MAX_PIXELS else 4
+        image.draft(image.mode, (image.width // part, image.height // part))
+    return image
 
 
 def _plain(image):

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from ferlab.data.classes import CLASSES
-from ferlab.data.dataset import SIZE, assemble
+from ferlab.data.dataset import assemble
 from ferlab.data.readers import class_folders
-from ferlab.data.readers.archives import local_path, opened
+from ferlab.data.readers.archives import is_plain, local_path, opened
 from ferlab.data.readers.csv_faces import read_csv
 from ferlab.data.readers.csv_rows import choose_csv
 from ferlab.data.readers.fetch import Unreachable, download
@@ -111,26 +111,29 @@ def read_unidentified(path, place=None):
     """
     path, place = Path(path), str(place or path)
     with opened(path, place) as (kind, files, folders, open_member):
-        rows = class_folders.find(files, folders, place)
+        rows, others = class_folders.find(files, folders, place)
         if rows:
             columns, about = class_folders.read(rows, open_member, place)
-            form = "class folders"
+            form, about["notes"] = "class folders", _left_out(others)
         else:
             name, handle, about = choose_csv(kind, files, open_member, place)
             where = place if kind == "file" else f"{place}: {name}"
-            columns, form = read_csv(partial(open_member, handle), where), "csv"
+            columns, notes = read_csv(partial(open_member, handle), where)
+            about, form = about | notes, "csv"
     faces, ids, labels, splits, places = columns
     _check_rows(labels, splits, place)
+    splits, about["notes"] = _final_apart(splits, about.get("notes", ""))
     ids = _unique_ids(ids, labels, splits, places, place)
     for name in {"resized", "coloured"} & set(about):
         about[name] = {ids[row] for row in about[name]}
     classes = [name for name in CLASSES if name in set(labels)]
     data = assemble("", classes, faces, ids, labels, splits)
     about["form"] = form if kind == "file" else f"{form} in a {kind}"
+    if not about["notes"]:
+        del about["notes"]
     if path.is_file():
         about["sha256"] = sha256(path)
-    sizes = about.pop("sizes", {f"{SIZE}x{SIZE}": len(faces)})
-    return replace(data, sizes=sizes), about
+    return replace(data, sizes=about.pop("sizes")), about
 
 
 def _identified(data, resized, coloured):
@@ -174,16 +177,40 @@ def difference(data):
     return "; ".join(wrong[:2]) + (f" and {len(wrong) - 2} more" if len(wrong) > 2 else "")
 
 
+def _left_out(names):
+    """A note on files that lie in no class folder; empty where there are none."""
+    if not names:
+        return ""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"left out: {len(names)} in no class folder ({shown})"
+
+
+def _final_apart(splits, notes):
+    """The splits and the notes: test is called private where there is a public split, but no
+    private one.
+
+    Public chooses the epoch, and `test` means public and private together: the final number would
+    be of images that had chosen.
+    """
+    if "public" not in splits or "private" in splits or "test" not in splits:
+        return splits, notes
+    splits = ["private" if split == "test" else split for split in splits]
+    said = "test images are called private, so that the final score has no public image"
+    return splits, "; ".join(filter(None, [notes, said]))
+
+
 def _unique_ids(ids, labels, splits, places, place):
     """The ids; where two rows share one, split and class go before it: FER2013 itself uses two
     numbers twice."""
     counts, first, unique = Counter(ids), {}, []
     for name, label, split, where in zip(ids, labels, splits, places, strict=True):
         unique.append(name if counts[name] == 1 else f"{split}/{label}/{name}")
-        if not name or not name.isprintable() or first.setdefault(unique[-1], where) != where:
-            other = first.get(unique[-1])
+        if not name or not is_plain(name):
+            what = "has odd characters" if name else "is empty"
+            raise UserError(f"{place}: {where}: the id {name!r} {what}; change it")
+        if (other := first.setdefault(unique[-1], where)) != where:
             raise UserError(
-                f"{place}: {where}: the id {name!r} is empty, odd or also that of {other}"
+                f"{place}: {where}: the id {name!r} is also that of {other}; rename or remove one"
             )
     return unique
 
