@@ -8,9 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+import ferlab.__main__
+import stages
 from ferlab import files
 from tests.conftest import REPOSITORY
 
@@ -178,3 +181,29 @@ def test_an_error_of_our_own_making_still_shows_its_traceback(tmp_path):
     )
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("year", [1970, 2108])
+@pytest.mark.parametrize("called", ["stage", "verb"])
+def test_a_wrong_clock_is_one_line_before_anything_is_begun(year, called, monkeypatch):
+    """No zip can bear such a year, so no model and no checkpoint could be written."""
+    begun, now = [], time.struct_time((year, 1, 1, 0, 0, 0, 3, 1, 0))
+    monkeypatch.setattr(time, "localtime", lambda *_: now)
+    monkeypatch.setattr(sys, "argv", ["ferlab", "show"])
+    monkeypatch.setattr("ferlab.reporting.summary.text", lambda: begun.append("show") or "")
+    with pytest.raises(SystemExit) as caught:
+        if called == "stage":
+            monkeypatch.setattr(sys, "argv", ["train"])
+            stages.run(begun.append)
+        else:
+            ferlab.__main__.main()
+    assert caught.value.code == f"error: this machine's clock says {year}-01-01: set it"
+    assert begun == []
+
+
+def test_a_file_that_is_missing_is_one_line_in_a_stage_as_in_a_verb(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(sys, "argv", ["evaluate"])
+    with pytest.raises(SystemExit) as caught:
+        stages.run(lambda experiment: open("no/such.csv"))
+    assert caught.value.code == "error: no/such.csv: no such file or directory"
