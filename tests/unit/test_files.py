@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -205,5 +206,5 @@ def test_a_file_that_is_missing_is_one_line_in_a_stage_as_in_a_verb(monkeypatch)
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, "argv", ["evaluate"])
     with pytest.raises(SystemExit) as caught:
-        stages.run(lambda experiment: open("no/such.csv"))
+        stages.run(lambda experiment: Path("no/such.csv").read_bytes())
     assert caught.value.code == "error: no/such.csv: no such file or directory"
