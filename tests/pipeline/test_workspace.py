@@ -100,7 +100,7 @@ def test_a_checkout_within_a_larger_repository_works_alike(repository):
     repository.change({"  mistakes: 3": "  mistakes: 4"})  # else the workspace's is the same result
     repository("dvc repro")
     assert repository("python -m ferlab sync") == "2 results have their run in MLflow\n"
-    assert {"sub", "mistakes"} <= set(repository("python -m ferlab compare sub workspace").split())
+    assert "mistakes" in repository("python -m ferlab compare sub workspace")
     assert "as committed: download" in repository("python -m ferlab reset")
     assert "params.yaml" not in repository("git status --short")
 
