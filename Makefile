@@ -22,10 +22,9 @@ INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --
 
 repro: commit .venv/core
 ifdef DATA
-	@git config user.email >/dev/null || export GIT_AUTHOR_NAME=ferlab GIT_AUTHOR_EMAIL=ferlab@localhost \
-	  GIT_COMMITTER_NAME=ferlab GIT_COMMITTER_EMAIL=ferlab@localhost; \
-	  .venv/bin/dvc exp run -S "download.dataset='$(DATA)'"
+	@.venv/bin/python -m ferlab try --data "$$DATA"
 else
+	@.venv/bin/python -m ferlab check
 	@.venv/bin/dvc repro
 endif
 	@.venv/bin/python -m ferlab show
@@ -50,8 +49,7 @@ show: .venv/core
 	@.venv/bin/dvc exp show --only-changed --no-pager --hide-workspace --md --drop '.*(/|_low|_high|precision|macro|weighted|train_acc|six_class|disgust_f1|loss).*|Created|State|Executor'
 
 reset: .venv/core
-	@git checkout HEAD -- params.yaml dvc.lock reports/metrics.json
-	@.venv/bin/dvc checkout --quiet --allow-missing
+	@.venv/bin/python -m ferlab reset
 
 doctor: .venv/core
 	@.venv/bin/python -m ferlab doctor
@@ -77,7 +75,7 @@ lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-gpu.in -o requirements-gpu.txt
 
 commit:
-	@git rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { echo "error: this folder is no Git repository with a commit; DVC needs one: git init && git add -A && git commit -m start" >&2; exit 1; }
+	@git rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { git log -1 2>&1 | grep -A4 dubious >&2 || echo "error: this folder is no Git repository with a commit; DVC needs one: git init && git add -A && git commit -m start" >&2; exit 1; }
 
 .venv/core: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one: make PYTHON=python3.12" >&2; exit 1; }

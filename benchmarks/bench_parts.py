@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import FACES
-from ferlab import files, verify
+from ferlab import files
 from ferlab.data import augment
 from ferlab.data.dataset import SIZE, Dataset
+from ferlab.workspace import verify
 
 MOTION = {"flip": True, "rotation": 10, "shift": 0.08, "zoom": 0.1}
 MATRIX = 4096  # rows and columns of the matrices that are multiplied

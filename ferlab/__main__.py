@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ferlab import cli
 from ferlab.cli import argument, verb
+from ferlab.workspace import verbs  # noqa: F401 declares those of the workspace
 
 RESUMABLE = "stopped; the finished epochs are kept: the same command goes on from there"
 MODEL = argument("--model", default="", help="as in predict")
@@ -80,24 +81,6 @@ def papers(arguments):
 
     for path in papers.write():
         print(f"wrote {path}")
-
-
-@verb(
-    "run the sample pipeline four times from scratch (plainly twice, --temp, the queue) "
-    "and compare every bit",
-    argument(
-        "-S",
-        dest="changes",
-        action="append",
-        default=[],
-        metavar="key=value",
-        help="as of `dvc exp run`",
-    ),
-)
-def verify(arguments):
-    from ferlab import verify
-
-    verify.verify(arguments.changes)
 
 
 @verb(

@@ -1,15 +1,18 @@
 """The frame of `python -m ferlab <verb>`: how verbs are declared, and how errors are shown."""
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
+import time
 
 from ferlab.files import UserError
 
 _VERBS = {}  # name: (function, text, arguments), in the order in which --help lists them
 _CLUSTER = {"address": "local", "nodes": 1, "storage": None}  # defaults of --engine ray
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # these errors name no file
+_OUT_OF_REACH = (*_FULL, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
 def verb(text, *arguments, name=None):
@@ -88,11 +91,18 @@ def cluster(arguments):
     )
 
 
-def run():
-    """Call the verb of the command line; what a user can fix becomes one line and exit code 1."""
-    arguments = _parser().parse_args()
+@contextlib.contextmanager
+def errors_in_one_line():
+    """The frame of every verb and stage: what a user can fix becomes one line and exit code 1.
+
+    A wrong clock is such a thing, and is told before anything is begun: no zip, so no model and no
+    checkpoint, can bear another year than these.
+    """
     try:
-        arguments.call(arguments)
+        now = time.localtime()
+        if not 1980 <= now.tm_year <= 2107:
+            raise UserError(f"this machine's clock says {time.strftime('%Y-%m-%d', now)}: set it")
+        yield
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -103,7 +113,16 @@ def run():
             sys.exit(1)
         if not error.filename and error.errno not in _FULL:
             raise
-        sys.exit(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}")
+        where, why = error.filename or "a file", (error.strerror or str(error)).lower()
+        fix = "; make room or allow writing, then run again"
+        sys.exit(f"error: {where}: {why}{fix if error.errno in _OUT_OF_REACH else ''}")
+
+
+def run():
+    """Call the verb of the command line."""
+    arguments = _parser().parse_args()
+    with errors_in_one_line():
+        arguments.call(arguments)
 
 
 def _parser():

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ferlab import doctor_services, dvc_files, files, params, recipes
 from ferlab.tracking.provenance import machine
 from ferlab.tracking.store import dead_runs, store
 from ferlab.training.backend import has_bfloat16
+from ferlab.workspace import running
 
 FREE_GIB = 5  # the packages and a few experiments on FER2013
 
@@ -22,13 +22,24 @@ def report():
     """(lines about machine and versions, troubles as (what, fix)); looks only, changes nothing."""
     about = machine() | {name: _version(name) for name in ("dvc", "mlflow")}
     about |= {"bfloat16": has_bfloat16()}
-    troubles = [trouble for check in CHECKS for trouble in check()]
+    at_work = running.commands()
+    if at_work:
+        shown = ", ".join(f"{command} (process {pid})" for pid, command in at_work)
+        about |= {"at work": f"{shown}; what they have in hand is looked at once they have ended"}
+    checks = [check for check in CHECKS if not at_work or check not in IN_HAND]
+    troubles = [trouble for check in checks for trouble in check()]
     return [f"{name:<12}{value}" for name, value in about.items()], troubles
 
 
 def commit():
-    """DVC needs a Git repository with a commit."""
-    if _git("rev-parse", "--verify", "HEAD").returncode:
+    """DVC needs a Git repository with a commit, and Git one of this user."""
+    if dvc_files.git("rev-parse", "--verify", "HEAD").returncode:
+        if "dubious ownership" in (refused := dvc_files.git("log", "-1").stderr):
+            yield (
+                "this folder belongs to another user, so Git does not read it",
+                refused.strip().splitlines()[-1].strip(),
+            )
+            return
         yield (
             "no Git repository with a commit; DVC needs one",
             "git init && git add -A && git commit -m start",
@@ -37,7 +48,10 @@ def commit():
 
 def identity():
     """DVC's experiments need Git's user.name and user.email."""
-    if _git("var", "GIT_COMMITTER_IDENT").returncode or _git("config", "user.email").returncode:
+    if (
+        dvc_files.git("var", "GIT_COMMITTER_IDENT").returncode
+        or dvc_files.git("config", "user.email").returncode
+    ):
         yield (
             "Git knows no name and e-mail of yours; DVC's experiments need them",
             "git config user.name <you> && git config user.email <you@example.org>",
@@ -47,8 +61,8 @@ def identity():
 def head():
     """A killed `dvc exp run` leaves HEAD detached."""
     if (
-        not _git("rev-parse", "--verify", "HEAD").returncode
-        and _git("symbolic-ref", "-q", "HEAD").returncode
+        not dvc_files.git("rev-parse", "--verify", "HEAD").returncode
+        and dvc_files.git("symbolic-ref", "-q", "HEAD").returncode
     ):
         yield (
             "HEAD is detached, as a killed `dvc exp run` leaves it",
@@ -58,12 +72,19 @@ def head():
 
 
 def settings():
-    """params.yaml cannot be read, or was left changed by a killed experiment."""
+    """params.yaml cannot be read."""
     try:
         params.load()
     except files.UserError as error:
-        yield str(error), "git checkout params.yaml, or fix the line"
-    if any(unfinished()) and _git("diff", "--quiet", "HEAD", "--", "params.yaml").returncode == 1:
+        yield str(error), "git diff params.yaml shows what was changed"
+
+
+def left_changed():
+    """params.yaml was left changed by a killed experiment."""
+    if (
+        any(unfinished())
+        and dvc_files.git("diff", "--quiet", "HEAD", "--", "params.yaml").returncode == 1
+    ):
         yield (
             "params.yaml differs from the last commit; perhaps a killed experiment left it so",
             "git diff params.yaml",
@@ -170,7 +191,7 @@ def unfinished():
     for note in sorted((files.root() / ".ferlab/resume").glob("*/live.json")):
         epochs = files.read_json(note)["epoch"]
         yield (
-            f"a training stopped after {epochs} epochs, or still runs",
+            f"a training stopped after {epochs} epochs",
             f"run the same command again to go on, or give it up: rm -r {note.parent}",
         )
 
@@ -195,16 +216,15 @@ def disk():
         )
 
 
-def _git(*arguments):
-    return subprocess.run(["git", *arguments], cwd=files.root(), capture_output=True, text=True)
-
-
+# what DVC and the stages are changing while they work: no trouble then, and no advice
+IN_HAND = (head, left_changed, old_lock, missing, dvc_locks, unfinished)
 # each yields its troubles
 CHECKS = (
     commit,
     identity,
     head,
     settings,
+    left_changed,
     packages,
     old_lock,
     missing,

@@ -63,16 +63,19 @@ def locked(folder):
 
 
 def show(folder, revision, file):
-    """The text of a file at a Git revision; `./` before its name counts from `folder`.
-
-    Raises UserError where the revision has no such file.
-    """
-    shown = subprocess.run(
-        ["git", "show", f"{revision}:{file}"], cwd=folder, capture_output=True, text=True
-    )
+    """The text of a file of `folder` at a Git revision. Raises UserError where there is none."""
+    # Git would count from the top of its repository, of which `folder` may be a part
+    shown = git("show", f"{revision}:./{file}", folder=folder)
     if shown.returncode:
         raise files.UserError(f"{file}: not in Git's {revision} ({files.one_line(shown.stderr)})")
     return shown.stdout
+
+
+def git(*arguments, folder=None):
+    """The finished process of a Git command in `folder`, by default the main repository's."""
+    return subprocess.run(
+        ["git", *arguments], cwd=folder or files.root(), capture_output=True, text=True
+    )
 
 
 def experiments():
@@ -80,12 +83,7 @@ def experiments():
 
     DVC keeps them as refs/exps/<2 digits>/<38 digits of the baseline>/<name>.
     """
-    refs = subprocess.run(
-        ["git", "for-each-ref", "refs/exps", "--format=%(refname) %(objectname)"],
-        cwd=files.root(),
-        capture_output=True,
-        text=True,
-    )
+    refs = git("for-each-ref", "refs/exps", "--format=%(refname) %(objectname)")
     rows = [(*line.split()[0].split("/"), line.split()[1]) for line in refs.stdout.splitlines()]
     return [
         (row[4], row[5], row[2] + row[3]) for row in rows if len(row) == 6 and len(row[3]) == 38
@@ -101,12 +99,15 @@ def fetch(name, sources, folder=None, revision=None, fix=""):
     """
     from dvc.api import DVCFileSystem
 
-    source = next(iter(sources), "")
+    folder, source = folder or files.root(), next(iter(sources), "")
+    # at a revision, DVC too counts from the top of Git's repository
+    above = git("rev-parse", "--show-prefix", folder=folder).stdout.strip() if revision else ""
     try:
-        system = DVCFileSystem(str(folder or files.root()), rev=revision)
+        system = DVCFileSystem(str(folder), rev=revision, subrepos=bool(above))
         for source, target in sources.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            system.get(source, str(target), recursive=system.isdir(source))
+            path = f"{above}{source}"
+            system.get(path, str(target), recursive=system.isdir(path))
     except Exception as error:  # DVC raises many kinds
         reason = files.one_line(error)
         raise files.UserError(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from functools import partial
@@ -38,31 +39,39 @@ def one_line(error, limit=120):
 def replacing(path):
     """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed.
 
-    Works for files (atomically) and for folders (an old folder is moved aside just before, and back
-    if that fails). What a killed process left beside `path` is removed.
+    Of a file this is one step. An old folder is moved aside just before; killed in between, the
+    next call for `path` moves it back first. What a killed process left beside `path` is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.part*"):
-        if not alive(int(left.name.removeprefix(f".{path.name}.").split(".")[0])):
-            _remove(left)
+    _tidy(path)
     temporary = path.parent / f".{path.name}.{os.getpid()}.part"
-    _remove(temporary)
+    old = path.parent / f"{temporary.name}-old"
     try:
         yield temporary
-        if temporary.is_dir() and path.exists():
-            old = path.parent / f".{path.name}.{os.getpid()}.part-old"
+        if temporary.is_dir() and os.path.lexists(path):
             os.replace(path, old)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                os.replace(old, path)
-                raise
-            _remove(old)
+        os.replace(temporary, path)
+        _remove(old)
+    except BaseException:
+        _tidy(path)
+        raise
+
+
+def _tidy(path):
+    """Leave nothing beside `path` that this process, or one that has ended, was writing there.
+
+    `path` itself, if it was moved aside and nothing has come into its place, is moved back.
+    """
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,9}})\.part(.*)", re.DOTALL)
+    for file in sorted(path.parent.iterdir()):
+        left = name.fullmatch(file.name)
+        if not left or (int(left[1]) != os.getpid() and alive(int(left[1]))):
+            continue
+        if left[2] == "-old" and not os.path.lexists(path):
+            os.replace(file, path)
         else:
-            os.replace(temporary, path)
-    finally:
-        _remove(temporary)
+            _remove(file)
 
 
 def write_text(path, text):
@@ -126,7 +135,7 @@ def alive(pid):
 
 
 def _remove(path):
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -3,9 +3,7 @@
 Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off` is a word for both.
 """
 
-import difflib
 import functools
-import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,12 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ferlab import params_errors
 from ferlab.data.classes import CLASSES
 from ferlab.files import UserError
 
-# How a value is shown in an error: a YAML file of a kilobyte can hold one that never ends.
-SHORT = reprlib.Repr()
-SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 Share = Annotated[float, Field(ge=0, lt=1)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Count = Annotated[int, Field(ge=0)]
@@ -103,7 +99,8 @@ class Train(Section):
     @classmethod
     def known_model(cls, name):
         if name not in models():
-            raise ValueError(f"unknown network, choose one of {', '.join(models())}")
+            close = params_errors.meant(name, models())
+            raise ValueError(f"unknown network{close or ', choose one of ' + ', '.join(models())}")
         return name
 
 
@@ -178,9 +175,15 @@ def models():
 def load(path="params.yaml"):
     """The whole file as frozen sections, as in `load().train.epochs`.
 
-    Raises UserError with one line that names the key.
+    Raises UserError with one line that names every wrong key and the way back: a failed `dvc exp
+    run -S` leaves its values in the file.
     """
-    return parse(raw(path), path)
+    try:
+        return parse(raw(path), path)
+    except UserError as error:
+        if not Path(path).exists():
+            raise
+        raise UserError(f"{error}; correct it, or undo all changes: git checkout {path}") from None
 
 
 def raw(path="params.yaml"):
@@ -211,9 +214,9 @@ def parse(values, path="params.yaml", sections=tuple(SECTIONS)):
     try:
         return _model(tuple(sections)).model_validate(values)
     except ValidationError as error:
-        # A mistyped key is both unknown and missing: the first says more.
-        first = min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
-        raise UserError(f"{path}: {_explain(first, values, sections)}") from None
+        known = {name: list(ALL_SECTIONS[name].model_fields) for name in sections}
+        reasons = params_errors.explain(error.errors(), values, known)
+        raise UserError(f"{path}: {reasons}") from None
 
 
 @functools.cache
@@ -223,27 +226,3 @@ def _model(sections):
         __base__=Section,
         **{name: (ALL_SECTIONS[name], ...) for name in sections},
     )
-
-
-def _explain(error, values, sections):
-    """One pydantic error as one line: key, value, what is allowed."""
-    where = [str(part) for part in error["loc"] if part != "[key]"]
-    if error["type"] == "invalid_key":
-        return f"unknown key {'.'.join(where)}"
-    section = ALL_SECTIONS.get(where[0])
-    key = ".".join(where[:2])
-    if error["type"] == "extra_forbidden":
-        known = section.model_fields if section else sections
-        close = difflib.get_close_matches(where[-1], known, 1)
-        return f"unknown key {'.'.join(where)}" + (
-            f", did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
-        )
-    if error["type"] == "missing":
-        return f"{'.'.join(where)} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    if where[:2] == ["balance", "target"]:
-        message = "must be a whole number from 1, median or max"
-    value = values[where[0]]
-    if section and len(where) > 1:
-        value = value[where[1]]
-    return f"{key} = {SHORT.repr(value)}: {message[0].lower() + message[1:]}"

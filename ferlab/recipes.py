@@ -6,13 +6,12 @@ commit) and predictions.csv.gz.
 
 import difflib
 import re
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 from ruamel.yaml import YAML
 
-from ferlab import files, params
+from ferlab import dvc_files, files, params
 from ferlab.files import UserError, replacing
 
 SHARED = ("download", "eda", "explain")  # of all recipes: recipes/params.yaml
@@ -113,8 +112,13 @@ def use(recipe):
             f"{RECIPES}/{recipe}.yaml: trains no network, so the workspace cannot use it; "
             f"dvc --cd {RECIPES} repro evaluate@{recipe} runs it"
         )
-    unchanged = ["git", "diff", "--quiet", "HEAD", "--", WORKSPACE]
-    if subprocess.run(unchanged, capture_output=True).returncode:
+    changed = dvc_files.git("status", "--porcelain", "--", f"{WORKSPACE}")
+    if changed.returncode:  # no repository, or that of another user
+        raise UserError(
+            f"{WORKSPACE}: Git does not say whether it is committed "
+            f"({files.one_line(changed.stderr, 300)})"
+        )
+    if changed.stdout:
         raise UserError(
             f"{WORKSPACE}: has changes that are not committed; commit them, or undo them: "
             f"git checkout {WORKSPACE}"

@@ -7,17 +7,13 @@ A stage's `main` names its inputs and outputs in its signature, with their place
 """
 
 import argparse
-import errno
 import inspect
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferlab import params, recipes
-from ferlab.files import UserError
+from ferlab import cli, params, recipes
 
 SHARED = "shared"  # as --key: the parameters that all recipes have in common
-OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -57,19 +53,7 @@ def arguments(main, given=None):
 
 
 def run(main):
-    """Call a stage's `main` with what the command line names.
-
-    What the user can fix becomes one line on stderr and exit code 1, never a traceback.
-    """
-    try:
+    """Call a stage's `main` with what the command line names; errors are shown as a verb's are."""
+    with cli.errors_in_one_line():
         key, paths = arguments(main)
         main(experiment(key), **paths)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
-        if error.errno not in OUT_OF_REACH:
-            raise
-        where, why = error.filename or "a file", error.strerror.lower()
-        sys.exit(f"error: {where}: {why}; make room or allow writing, then run again")

@@ -60,7 +60,7 @@ def _scores(details):
 def pinned(folder=Path(".")):
     """ "same bits as pinned", or how the working dvc.lock differs from the committed one."""
     try:
-        committed = dvc_files.stages(dvc_files.show(folder, "HEAD", "./dvc.lock"))
+        committed = dvc_files.stages(dvc_files.show(folder, "HEAD", "dvc.lock"))
     except files.UserError:
         return "nothing pinned yet: commit dvc.lock to pin this result"
     working = dvc_files.stages((folder / "dvc.lock").read_text(encoding="utf-8"))

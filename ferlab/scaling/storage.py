@@ -31,10 +31,15 @@ class Checkpoint:
             self.files.get_file(self.path, str(path))
 
     def put(self, path):
-        """Replace it by a local file."""
+        """Replace it by a local file; where that fails, nothing stays beside it."""
         part = f"{self.path}.part"
-        self.files.put_file(str(path), part)
-        self.files.mv(part, self.path)
+        try:
+            self.files.put_file(str(path), part)
+            self.files.mv(part, self.path)
+        except Exception:
+            with contextlib.suppress(Exception):
+                self.files.rm_file(part)
+            raise
 
     def remove(self):
         """Remove it; whatever the storage's library raises where there is none."""

@@ -186,6 +186,7 @@ def _end(cluster, search, trial, event, bar):
     """Record how a trial ended on the cluster."""
     name, kind, content = event
     if kind == "failed":
+        cluster.forget(name)  # it would fail again from there
         search.fail(trial, content, bar.write, wait=0)
         return
     bar.clear()

@@ -1,12 +1,13 @@
 """A training's epochs in MLflow while they happen, as best effort."""
 
-import contextlib
 import os
 import queue
 import threading
 
 from ferlab import files
 from ferlab.tracking import provenance, search, store, writing
+
+_SAID = set()  # troubles that this process has reported
 
 
 class EpochLogger:
@@ -22,7 +23,7 @@ class EpochLogger:
     def __init__(self, settings, dataset, training, note, name=""):
         self.settings, self.dataset, self.training, self.note = settings, dataset, training, note
         self.name = name or os.environ.get("DVC_EXP_NAME") or "training"
-        self.queue, self.thread = queue.Queue(), None
+        self.queue, self.thread, self.trouble = queue.Queue(), None, None
 
     def epoch(self, row):
         """Log one epoch. row: a dict of a row of history.csv."""
@@ -39,6 +40,12 @@ class EpochLogger:
         """
         self.queue.put(status)
         self.wait(wait)
+        if self.trouble and self.trouble not in _SAID:  # once, not for every trial of a sweep
+            _SAID.add(self.trouble)
+            print(
+                f"warning: epochs not shown in MLflow ({self.trouble}); "
+                "`python -m ferlab sync` adds them once there is a result"
+            )
 
     def wait(self, seconds):
         """Wait for the thread to end, at most so many seconds."""
@@ -53,17 +60,22 @@ class EpochLogger:
 
     def _work(self):
         # best effort: evaluation and `ferlab sync` complete the run from files
-        with contextlib.suppress(Exception):
-            run_id, logged = self._run()
-            if not run_id:
-                return
-            while isinstance(row := self.queue.get(), dict):
-                if row["epoch"] not in logged:
-                    with store.store() as client:
-                        writing.log_epoch(client, run_id, row)
-            if row:
+        try:
+            self._log()
+        except Exception as error:
+            self.trouble = f"{type(error).__name__}: {files.one_line(error)}"
+
+    def _log(self):
+        run_id, logged = self._run()
+        if not run_id:
+            return
+        while isinstance(row := self.queue.get(), dict):
+            if row["epoch"] not in logged:
                 with store.store() as client:
-                    client.set_terminated(run_id, row)
+                    writing.log_epoch(client, run_id, row)
+        if row:
+            with store.store() as client:
+                client.set_terminated(run_id, row)
 
     def _run(self):
         """(id, epochs it has) of the run to log into, continued or new.

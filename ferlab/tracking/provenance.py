@@ -6,10 +6,9 @@ They cannot be equal between two runs, so they stand in a run.json, which is no 
 import contextlib
 import os
 import platform
-import subprocess
 from pathlib import Path
 
-from ferlab import files
+from ferlab import dvc_files, files
 from ferlab.files import md5
 
 RUNS = Path(".ferlab/runs")  # run.json of each model, by the model file's md5
@@ -98,7 +97,4 @@ def commit():
     """The commit that a result belongs to; of an experiment the one it started from."""
     if os.environ.get("DVC_EXP_BASELINE_REV"):
         return os.environ["DVC_EXP_BASELINE_REV"]
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=files.root(), capture_output=True, text=True
-    )
-    return head.stdout.strip()
+    return dvc_files.git("rev-parse", "HEAD").stdout.strip()

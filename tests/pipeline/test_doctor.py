@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import types
 
 import pytest
 
 from ferlab import doctor
+from ferlab.files import UserError
 from ferlab.tracking import store
+from ferlab.workspace import reset
 from tests.repository import Repository
 
 
@@ -51,6 +55,45 @@ def test_a_detached_head_is_found(repository):
     repository("git checkout -q --detach")
     assert "HEAD is detached" in troubles(repository)
     repository("git checkout -q main")
+
+
+def test_while_dvc_is_at_work_nothing_is_advised_that_would_destroy_it(repository, monkeypatch):
+    """HEAD is detached, outputs are away and epochs unfinished while `dvc exp run` lives."""
+    monkeypatch.chdir(repository.path)
+    repository("git checkout -q --detach")
+    note, inside = (repository.path / name for name in (".ferlab/resume/abc", ".dvc/tmp/exps/x"))
+    for folder in (note, inside):
+        folder.mkdir(parents=True)
+    (note / "live.json").write_text(json.dumps({"epoch": 2}))
+    command = ["dvc", "-c", "import time; time.sleep(100)", "exp", "run"]
+    try:
+        for folder in (repository.path, inside):
+            at_work = subprocess.Popen(command, executable=sys.executable, cwd=folder)
+            about, found = doctor.report()
+            assert [what for what, _ in found if "HEAD" in what or "epochs" in what] == []
+            assert any(f"exp run (process {at_work.pid})" in line for line in about)
+            with pytest.raises(UserError, match="at work here .*: wait for it, or end it"):
+                reset.reset()
+            at_work.kill()
+            at_work.wait()
+        _, found = doctor.report()
+        told = " | ".join(what for what, _ in found)
+        assert "HEAD is detached" in told and "stopped after 2 epochs" in told
+    finally:
+        at_work.kill()
+        shutil.rmtree(note.parent)
+        repository("git checkout -q main")
+
+
+def test_a_folder_of_another_user_is_told_as_that(repository):
+    other = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    done = repository.run("python -m ferlab doctor", **other)
+    assert "belongs to another user" in done.stdout and "git init" not in done.stdout
+    assert f"git config --global --add safe.directory {repository.path}" in done.stdout
+    for command in ("make repro", "python -m ferlab use vgg"):
+        done = repository.run(command, **other)
+        assert "safe.directory" in done.stderr and "git init" not in done.stderr, command
+        assert done.returncode
 
 
 def test_a_lock_of_a_dead_process_is_found(repository):
@@ -126,7 +169,7 @@ def test_a_missing_output_is_found_with_the_command_that_brings_it(folder):
         ("a.csv is missing, though dvc.lock names it", "dvc checkout"),
         ("b.csv is missing, though dvc.lock names it", "dvc repro makes it again"),
     ]
-    shutil.rmtree(folder / ".dvc")  # a fresh clone: nothing was ever made folder
+    shutil.rmtree(folder / ".dvc")  # a fresh clone: nothing was ever made
     assert list(doctor.missing()) == []
 
 

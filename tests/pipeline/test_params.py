@@ -50,7 +50,7 @@ def test_a_small_learning_rate_arrives_as_a_number_however_it_is_written(tmp_pat
         ("  epochs: 12", "  epochs: many", "train.epochs = 'many'"),
         ("  epochs: 12", "  epochs: '18'", "train.epochs = '18'"),
         ("  epochs: 12", "  epochs: 0", "train.epochs = 0"),
-        ("  epochs: 12", "  epochs: 12.5", "train.epochs = 20.5"),
+        ("  epochs: 12", "  epochs: 12.5", "train.epochs = 12.5"),
         ("  epochs: 12", "  epochs: true", "train.epochs = True"),
         ("  epochs: 12", "", "train.epochs is missing"),
         ("  dropout: 0.2", "  dropout: 1.0", "train.dropout = 1.0"),

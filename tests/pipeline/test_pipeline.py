@@ -14,8 +14,10 @@ from tests.repository import TOP, Repository
 ORDER = ["download", "eda", "balance", "train", "predict", "evaluate", "explain"]
 # Modules (or packages) that a stage may import undeclared, since they cannot change an output:
 EXEMPT = {
+    "ferlab.cli": "how errors are shown",
     "ferlab.dvc_files": "reads dvc.lock, to check the hash of a model",
     "ferlab.params": "checks values; the values themselves are declared as params",
+    "ferlab.params_errors": "the words in which a wrong parameter is told",
     "ferlab.progress": "what is shown while training",
     "ferlab.recipes": "names of the recipes and where their results lie",
     "ferlab.scaling": "sends the same training elsewhere, and only with FERLAB_RAY",

@@ -6,6 +6,7 @@ import pytest
 
 from ferlab.files import UserError
 from ferlab.tracking import artifacts, runs, store, sync
+from ferlab.tracking.epoch_logger import EpochLogger
 
 
 def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_again(
@@ -29,6 +30,21 @@ def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_agai
         artifacts.log_files(run.info.run_id, [], {"dataset": "faces", "digest": "0" * 32})
         (used,) = client.get_run(run.info.run_id).inputs.dataset_inputs
     assert used.dataset.name == "faces" and len(calls) == 2
+
+
+def test_epochs_that_mlflow_does_not_get_are_told_once_and_cost_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_text("no database")
+    for _ in range(2):  # as the trials of a sweep
+        logger = EpochLogger({}, "faces", "0" * 16, tmp_path / "live.json")
+        logger.epoch({"epoch": 1})
+        logger.close()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and said[0].startswith("warning: epochs not shown in MLflow (")
+    assert "mlflow.db: file is not a database" in said[0] and "sync" in said[0]
 
 
 def test_sync_says_in_a_line_that_the_server_is_down(tmp_path, monkeypatch):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ferlab import verify
 from ferlab.files import UserError
+from ferlab.workspace import verify
 from tests.builders import images, tiny, zipped
 from tests.conftest import REPOSITORY
 

@@ -11,6 +11,7 @@ import shutil
 import socket
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -323,6 +324,21 @@ def test_a_kill_while_the_database_is_set_up_leaves_no_half_of_it(tmp_path):
     assert not (folder / "mlflow.db").exists()
     assert "0 results" in children.run(folder, "ferlab sync")
     assert not list(folder.glob(".mlflow.db*"))
+
+
+def wrong_clock():
+    """The year 1970, as after a start without battery and network."""
+    real = time.localtime
+    time.localtime = lambda *_: real(0)
+
+
+def test_a_training_under_a_wrong_clock_is_one_line_and_leaves_nothing(finished, tmp_path):
+    folder = tmp_path / "repository"
+    untrained(finished, folder)
+    before = sorted(folder.rglob("*"))
+    code, output, _ = children.Child(folder, "train", wrong_clock).end()
+    assert (code, output) == (1, "error: this machine's clock says 1970-01-01: set it\n")
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_server_that_accepts_and_never_answers_costs_seconds(finished, tmp_path):

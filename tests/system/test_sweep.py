@@ -7,7 +7,7 @@ import pytest
 
 from ferlab import params
 from ferlab.files import UserError
-from ferlab.scaling import search, sweep, sweep_file
+from ferlab.scaling import search, storage, sweep, sweep_file
 from tests.repository import TOP
 from tests.synthetic import trainable
 
@@ -169,10 +169,25 @@ def test_a_cluster_is_kept_full_and_hopeless_trials_are_stopped(workspace):
     assert lines[-1].startswith("best: 50.00 %")
 
 
+def test_a_checkpoint_that_does_not_arrive_leaves_nothing_in_the_storage(tmp_path):
+    kept = storage.Checkpoint((tmp_path / "there").as_uri(), "kept")
+    (tmp_path / "checkpoint").write_text("first")
+    kept.put(tmp_path / "checkpoint")
+
+    def breaks(*arguments):
+        raise OSError("connection lost")
+
+    kept.files.mv = breaks
+    with pytest.raises(OSError, match="connection lost"):
+        kept.put(tmp_path / "checkpoint")
+    assert [file.name for file in (tmp_path / "there").iterdir()] == ["kept.npz"]
+
+
 def test_three_failures_end_a_sweep_and_one_does_not(workspace):
     cluster = FakeCluster(failing=[2], capacity=1)
     study = sweep.sweep(report=lambda line: None, cluster=cluster)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"] + 3 * ["COMPLETE"]
+    assert len(cluster.forgotten) == 5  # no checkpoint stays, that of the failed one neither
     (workspace / "sweep.yaml").write_text(SWEEP.replace("name: tiny", "name: other"))
     with pytest.raises(UserError, match="three trials failed, the last: no"):
         cluster = FakeCluster(failing=[1, 2, 3], capacity=1)

@@ -1,12 +1,20 @@
 """Files are replaced whole or not at all, and what a user can fix is one line."""
 
 import errno
+import itertools
+import os
 import resource
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+import ferlab.__main__
+import stages
 from ferlab import files
 from tests.conftest import REPOSITORY
 
@@ -48,6 +56,93 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [file.name for file in tmp_path.rglob("*")] == ["folder", "two"]
 
 
+def killed_at(number, call):
+    """Whether a child that calls `call` meets a SIGKILL just before its `number`-th use of files.
+
+    Python reports each to its audit hooks: open, listdir, mkdir, rename, remove, rmdir.
+    """
+    child = os.fork()
+    if not child:
+        uses = itertools.count(1)
+
+        def hook(event, arguments):
+            if event.partition(".")[0] in ("open", "os", "shutil") and next(uses) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        try:
+            call()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def write_file(path, content):
+    with files.replacing(path) as part:
+        part.write_text(content)
+
+
+def write_folder(path, content):
+    with files.replacing(path) as part:
+        part.mkdir()
+        for name in "ab":
+            (part / name).write_text(content)
+
+
+def held(path):
+    if path.is_dir():
+        return {file.name: file.read_text() for file in path.iterdir()}
+    return path.read_text() if path.exists() else None
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+@pytest.mark.parametrize("name", ["plain", "with [a-z]* 'in' it.csv"])
+def test_a_kill_at_any_moment_of_a_replacement_loses_nothing(tmp_path, write, name):
+    """Afterwards a call that fails still leaves the old or the new one, whole and alone."""
+    path, kills = tmp_path / "folder" / name, 0
+    write(path, "old")
+    old = held(path)
+    write(path, "new")
+    new = held(path)
+    for number in itertools.count(1):
+        shutil.rmtree(path.parent)
+        write(path, "old")
+        if not killed_at(number, lambda: write(path, "new")):
+            break
+        kills += 1
+        # a file is never missing; a folder may be, until the next call moves it back
+        assert held(path) in ((old, new) if write is write_file else (old, new, None))
+        with pytest.raises(RuntimeError), files.replacing(path):
+            raise RuntimeError
+        assert held(path) in (old, new), number
+        assert [file.name for file in path.parent.iterdir()] == [name], number
+    assert kills >= 4 and held(path) == new
+
+
+def test_what_was_left_of_another_file_or_by_this_process_stops_nothing(tmp_path):
+    ours = f".table.csv.{os.getpid()}.part"  # of an earlier process that had the same number
+    (tmp_path / f"{ours}-old").mkdir()
+    (tmp_path / f"{ours}-old" / "x").write_text("x")
+    (tmp_path / f"{ours}.mp4").write_text("x")
+    other = tmp_path / f".table.csv.gz.{2**22 + 1}.part"
+    other.write_text("of table.csv.gz")
+    (tmp_path / "table.csv").mkdir()
+    write_folder(tmp_path / "table.csv", "new")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [other.name, "table.csv"]
+    assert held(tmp_path / "table.csv") == {"a": "new", "b": "new"}
+
+
+def test_a_link_in_a_folders_place_is_replaced_and_what_it_led_to_stays(tmp_path):
+    write_folder(tmp_path / "elsewhere", "old")
+    for target in ("elsewhere", "nowhere"):
+        (tmp_path / "link").symlink_to(target)
+        write_folder(tmp_path / "link", "new")
+        assert held(tmp_path / "link") == {"a": "new", "b": "new"}
+        assert held(tmp_path / "elsewhere") == {"a": "old", "b": "old"}
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["elsewhere", "link"]
+        shutil.rmtree(tmp_path / "link")
+
+
 def test_an_error_of_another_program_becomes_one_line():
     assert files.one_line(ValueError("a\n  b\tc")) == "a b c"
     assert files.one_line(ValueError()) == "ValueError"
@@ -87,3 +182,29 @@ def test_an_error_of_our_own_making_still_shows_its_traceback(tmp_path):
     )
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("year", [1970, 2108])
+@pytest.mark.parametrize("called", ["stage", "verb"])
+def test_a_wrong_clock_is_one_line_before_anything_is_begun(year, called, monkeypatch):
+    """No zip can bear such a year, so no model and no checkpoint could be written."""
+    begun, now = [], time.struct_time((year, 1, 1, 0, 0, 0, 3, 1, 0))
+    monkeypatch.setattr(time, "localtime", lambda *_: now)
+    monkeypatch.setattr(sys, "argv", ["ferlab", "show"])
+    monkeypatch.setattr("ferlab.reporting.summary.text", lambda: begun.append("show") or "")
+    with pytest.raises(SystemExit) as caught:
+        if called == "stage":
+            monkeypatch.setattr(sys, "argv", ["train"])
+            stages.run(begun.append)
+        else:
+            ferlab.__main__.main()
+    assert caught.value.code == f"error: this machine's clock says {year}-01-01: set it"
+    assert begun == []
+
+
+def test_a_file_that_is_missing_is_one_line_in_a_stage_as_in_a_verb(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(sys, "argv", ["evaluate"])
+    with pytest.raises(SystemExit) as caught:
+        stages.run(lambda experiment: Path("no/such.csv").read_bytes())
+    assert caught.value.code == "error: no/such.csv: no such file or directory"

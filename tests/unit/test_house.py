@@ -17,7 +17,7 @@ MAX_MODULES = 10
 LAYERS = (
     ("files", "progress", "dvc_files"),
     ("data",),
-    ("params", "recipes"),
+    ("params", "params_errors", "recipes"),
     ("models",),
     ("training",),
     ("evaluation",),
@@ -25,7 +25,7 @@ LAYERS = (
     ("reporting",),
     ("serving",),
     ("scaling",),
-    ("stages", "__main__", "cli", "doctor", "doctor_services", "verify"),
+    ("stages", "__main__", "cli", "doctor", "doctor_services", "workspace"),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 GIVEN_UP = ("anchor", "bury", "cooled", "doubtful", "judge", "learner", "slots", "uneven")

@@ -4,6 +4,7 @@ writes.
 
 import io
 import json
+import os
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from ferlab import models
 from ferlab.data.classes import CLASSES
 from ferlab.data.readers import images
 from ferlab.files import UserError
-from ferlab.serving import face_detection, predict, predictor
+from ferlab.serving import clips, face_detection, predict, predictor
 from ferlab.training import backend, model_file
 
 FACE = (170, 60, 110)  # x, y, side: about where the astronaut's face is
@@ -279,6 +280,26 @@ def test_a_photo_of_a_telephone_is_halved_and_one_without_end_refused(monkeypatc
     ):
         with pytest.raises(UserError, match="pixels, at most .* of a JPEG .* make it smaller"):
             images.decode(content, "x")
+
+
+@pytest.mark.parametrize("fault", ["the network", "the writer"])
+def test_a_clip_that_fails_midway_leaves_nothing_and_lets_the_file_go(tmp_path, fault, monkeypatch):
+    source = tmp_path / "walk.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for _ in range(3):
+        writer.write(np.zeros((64, 96, 3), np.uint8))
+    writer.release()
+
+    def predictor(pictures):
+        raise RuntimeError("out of memory")
+
+    if fault == "the writer":
+        monkeypatch.setattr(cv2.VideoWriter, "isOpened", lambda self: False)
+    with pytest.raises((RuntimeError, UserError)):
+        clips.predict_clip(predictor, str(source), "walk.avi", tmp_path / "out/walk.mp4", [])
+    assert list((tmp_path / "out").iterdir()) == []
+    held = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    assert str(source) not in held
 
 
 def test_a_clip_is_predicted_frame_by_frame(tmp_path, astronaut, model, capsys):

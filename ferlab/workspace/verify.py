@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from ferlab import dvc_files
-from ferlab.files import UserError
+from ferlab.files import UserError, one_line
 
 WAYS = {
     "once": ["exp", "run"],
@@ -109,7 +109,7 @@ def clone(folder):
     """Copy the working tree's files that Git tracks, but neither results nor the cache."""
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True)
     if listed.returncode:
-        raise UserError("no Git repository here; run from the repository's top folder")
+        raise UserError(f"git ls-files: {one_line(listed.stderr, 300)}")
     for name in filter(None, listed.stdout.split("\0")):
         if Path(name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,2 @@
+"""The workspace as DVC and Git see it: experiments that are checked first, back to a commit, bits
+compared."""

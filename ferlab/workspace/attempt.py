@@ -1,0 +1,87 @@
+"""`python -m ferlab try key=value`: `dvc exp run`, but nothing that is wrong stays in params.yaml.
+
+DVC writes the values first and leaves them there when the experiment fails: every later command
+then fails, too. Here they are checked first, and params.yaml is put back after a failure.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ferlab import files, params
+
+PARAMS = Path("params.yaml")
+
+
+def dataset(place):
+    """The change that makes `download.dataset` this place, whatever characters are in it."""
+    quoted = place.replace("'", "\\'")
+    return f"download.dataset='{quoted}'"
+
+
+def check(changes=()):
+    """The checked parameters of params.yaml with these changes, `key=value` as of `dvc exp run -S`.
+
+    Writes nothing. Raises UserError that names every wrong key.
+    """
+    settings = params.load(PARAMS)
+    if not changes:
+        return settings
+    with tempfile.TemporaryDirectory() as folder:
+        changed = shutil.copy(PARAMS, folder)
+        _apply(changes, changed)
+        return params.parse(params.raw(changed), "nothing was run or changed")
+
+
+def attempt(changes, name=None):
+    """Check, then run the experiment in the workspace; name: of it, else DVC invents one.
+
+    Raises UserError where it fails, with params.yaml as it was before.
+    """
+    check(changes)
+    before = PARAMS.read_bytes()
+    options = [part for change in changes for part in ("-S", change)]
+    options += ["--name", name] if name else []
+    if not _dvc("exp", "run", *options):
+        return
+    if PARAMS.read_bytes() != before:
+        with files.replacing(PARAMS) as part:
+            part.write_bytes(before)
+    raise files.UserError(
+        f"the experiment ended as said above; {PARAMS} is as it was before, "
+        "and the same command goes on from what is finished"
+    )
+
+
+def _apply(changes, path):
+    """Write the changes into a copy of params.yaml, as DVC does; a key need not be known yet."""
+    from dvc.exceptions import InvalidArgumentError
+    from dvc.utils.hydra import apply_overrides
+
+    for change in changes:
+        forced = change if change[:1] in "+~" else f"++{change}"
+        try:
+            apply_overrides(path, [forced])
+        except (InvalidArgumentError, ValueError, AttributeError) as error:
+            reason = files.one_line(error.__cause__ or error)
+            raise files.UserError(f"{change}: is no key=value ({reason})") from None
+
+
+def _dvc(*arguments):
+    """The exit code of dvc. A Ctrl-C reaches it too: it is waited for. Git needs a name for it."""
+    environment = dict(os.environ)
+    if subprocess.run(["git", "config", "user.email"], capture_output=True).returncode:
+        for person in ("AUTHOR", "COMMITTER"):
+            environment |= {
+                f"GIT_{person}_NAME": "ferlab",
+                f"GIT_{person}_EMAIL": "ferlab@localhost",
+            }
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env=environment)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue

@@ -1,0 +1,161 @@
+"""`make repro DATA=...`, `try`, `make reset`: a failed experiment leaves nothing, a way back loses
+nothing."""
+
+import re
+import shutil
+import sys
+
+import pytest
+
+from ferlab import params
+from ferlab.files import UserError
+from ferlab.workspace import attempt
+from tests.conftest import REPOSITORY
+from tests.repository import Repository
+
+MAKE = "make -o .venv/core"  # as if the packages had been installed there
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with params.yaml alone."""
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def repository(finished, tmp_path):
+    copied = Repository.copy(finished, tmp_path / "a [b] it's ü" / "repository")
+    (copied.path / ".venv").symlink_to(sys.prefix)
+    return copied
+
+
+def refused(*changes):
+    with pytest.raises(UserError) as caught:
+        attempt.check(changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_all_that_is_wrong_with_an_experiment_is_told_before_anything_is_written(here):
+    before = (here / "params.yaml").read_bytes()
+    message = refused("train.model=smal", "train.epoch=3", "trian.seed=1", "evaluate.flip=maybe")
+    for part in (
+        "nothing was run or changed",
+        "train.model = 'smal': unknown network, did you mean small?",
+        "unknown key train.epoch, did you mean epochs?",
+        "unknown key trian, did you mean train?",
+        "evaluate.flip = 'maybe': input should be a valid boolean",
+    ):
+        assert part in message, message
+    assert "train.model: is no key=value" in refused("train.model")
+    assert (here / "params.yaml").read_bytes() == before
+    assert [file.name for file in here.iterdir()] == ["params.yaml"]
+
+
+def test_what_an_experiment_may_change_is_what_dvc_would_write(here):
+    settings = attempt.check(
+        ["train.learning_rate=1e-5", "balance.classes=[disgust,fear]", "explain.layers=[a,b]"]
+    )
+    assert settings.train.learning_rate == 1e-5
+    assert settings.balance.classes == ["disgust", "fear"]
+    assert settings.explain.layers == ["a", "b"]
+
+
+@pytest.mark.parametrize("place", ["a b.zip", "it's [1].zip", 'x"y,z=1;{2}.zip', "ü ~ (1)/*.csv"])
+def test_data_may_lie_anywhere(here, place):
+    assert attempt.check([attempt.dataset(place)]).download.dataset == place
+
+
+def test_a_value_that_a_failed_experiment_left_is_told_with_the_way_back(here):
+    path = here / "params.yaml"
+    path.write_text(path.read_text().replace("model: small", "model: smal"))
+    with pytest.raises(UserError) as caught:
+        params.load()
+    assert str(caught.value).endswith(
+        "did you mean small?; correct it, or undo all changes: git checkout params.yaml"
+    )
+
+
+def test_a_clone_that_asks_for_crlf_gets_the_very_same_bytes(tmp_path):
+    made = Repository.existing(tmp_path / "repository")
+    made.path.mkdir()
+    for name in (".gitattributes", "dvc.yaml", "docs/sample.png"):
+        (made.path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, made.path / name)
+    made("git init -q -b main && git add -A && git commit -qm start")
+    made("git clone -q -c core.autocrlf=true -c core.eol=crlf . ../clone")
+    for name in ("dvc.yaml", "docs/sample.png"):
+        assert (tmp_path / "clone" / name).read_bytes() == (REPOSITORY / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_checkout_within_a_larger_repository_works_alike(repository):
+    """Git counts from its own top, DVC from the folder of .dvc."""
+    shutil.rmtree(repository.path / ".git")
+    repository("git init -q .. && git add -A .. && git commit -qm 'larger'")
+    repository("dvc exp run --name sub -S evaluate.mistakes=3")
+    repository.change({"  mistakes: 3": "  mistakes: 4"})  # else the workspace's is the same result
+    repository("dvc repro")
+    assert repository("python -m ferlab sync") == "2 results have their run in MLflow\n"
+    assert "mistakes" in repository("python -m ferlab compare sub workspace")
+    assert "as committed: download" in repository("python -m ferlab reset")
+    assert "params.yaml" not in repository("git status --short")
+
+
+@pytest.mark.slow
+def test_an_experiment_that_fails_leaves_params_yaml_as_it_was(repository):
+    before = (repository.path / "params.yaml").read_bytes()
+    for command in (
+        f"{MAKE} repro DATA=nowhere.zip",
+        "python -m ferlab try download.dataset=nowhere.zip train.epochs=3",
+    ):
+        done = repository.run(command)
+        assert done.returncode != 0
+        assert "nowhere.zip: not found" in done.stderr + done.stdout
+        assert "params.yaml is as it was before" in done.stderr
+        assert (repository.path / "params.yaml").read_bytes() == before
+    done = repository.run(f"{MAKE} repro")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_experiment_on_data_with_an_unusual_name_runs(repository):
+    name = "it's [1] ü.zip"
+    (repository.path / "data.zip").rename(repository.path / name)
+    repository(f'{MAKE} repro DATA="{name}"')
+    assert params.load(repository.path / "params.yaml").download.dataset == name
+
+
+@pytest.mark.slow
+def test_reset_takes_ones_own_result_where_the_commits_is_of_another_machine(repository):
+    """The committed dvc.lock names a model that nobody has here; the own one is in the cache."""
+    lock, model = repository.path / "dvc.lock", repository.path / "models/model.keras"
+    own, trained = lock.read_text(), model.read_bytes()
+    of_training = r"- path: ((?:models|reports)/(?!eda|balance)\S+)\n +hash: md5\n +md5: (\w{32})"
+    theirs = own
+    for _, md5 in re.findall(of_training, own):
+        theirs = theirs.replace(md5, "a" * 32)
+    lock.write_text(theirs)
+    (repository.path / "reports/metrics.json").write_text("{}")
+    repository("git add -A && git commit -qm 'of another machine'")
+    lock.write_text(own)
+    model.unlink()
+    repository.change({"  epochs: 2": "  epochs: 3"})
+
+    said = repository(f"{MAKE} reset")
+    assert "as committed: download, eda, balance" in said
+    assert "this machine's own, from its cache: train, predict, evaluate, explain" in said
+    assert model.read_bytes() == trained
+    assert repository("git diff --name-only").split() == ["dvc.lock", "reports/metrics.json"]
+    assert repository.stages_run(repository("dvc repro")) == []
+
+    model.write_bytes(b"somebody's own")
+    refused = repository.run(f"{MAKE} reset")
+    assert refused.returncode and "in no cache; move it away" in refused.stderr
+    assert model.read_bytes() == b"somebody's own"
+    model.unlink()
+    shutil.rmtree(repository.path / ".dvc/cache/runs")
+    assert "not in this machine's cache: train" in repository(f"{MAKE} reset")
