@@ -177,6 +177,7 @@ def release(arguments):
     ),
     argument("--out", default="predictions", type=Path, metavar="FOLDER"),
     argument("--json", action="store_true", help="predictions.json instead of predictions.csv"),
+    *cli.foreign_arguments(),
 )
 def predict(arguments):
     from ferlab.serving.predict import predict
@@ -189,6 +190,7 @@ def predict(arguments):
         arguments.camera,
         arguments.json,
         arguments.seconds,
+        cli.foreign(arguments),
     ):
         sys.exit(1)
 
@@ -199,11 +201,12 @@ def predict(arguments):
     MODEL,
     argument("--format", default="onnx", choices=("onnx", "litert", "mlflow")),
     argument("--out", type=Path, metavar="PATH", help="without it: in exports/"),
+    *cli.foreign_arguments(),
 )
 def export(arguments):
     from ferlab.serving.export import export
 
-    export(arguments.model, arguments.format, arguments.out)
+    export(arguments.model, arguments.format, arguments.out, cli.foreign(arguments))
 
 
 @verb(
@@ -220,12 +223,14 @@ def export(arguments):
         help="as in predict; the page also offers the workspace's and the recipes' models",
     ),
     argument("--detector", help="as in predict"),
+    *cli.foreign_arguments(),
 )
 def demo(arguments):
     from ferlab.serving import page
 
+    said = cli.foreign(arguments)
     with contextlib.suppress(KeyboardInterrupt):
-        page.serve(arguments.host, arguments.port, arguments.model, arguments.detector)
+        page.serve(arguments.host, arguments.port, arguments.model, arguments.detector, said)
 
 
 main = cli.run

@@ -37,6 +37,42 @@ def count(text):
     return int(text)
 
 
+def names(text):
+    """For `type=`: two or more different names, between commas."""
+    given = tuple(name.strip() for name in text.split(","))
+    if len(given) < 2 or len(set(given)) < len(given) or not all(given):
+        raise argparse.ArgumentTypeError(f"{text} is no list of names: <name>,<name>,...")
+    return given
+
+
+def foreign_arguments():
+    """The arguments that say how to use a model file which does not say it itself."""
+    return (
+        argument(
+            "--classes",
+            type=names,
+            metavar="NAME,...",
+            help="of a model file that does not name them: in the order of its outputs",
+        ),
+        argument(
+            "--scaling",
+            choices=("raw", "unit", "signed"),
+            help="of such a file: it takes gray levels from 0 to 255, from 0 to 1, or from -1 to 1",
+        ),
+    )
+
+
+def foreign(arguments):
+    """The About of the arguments above; None without them."""
+    if not arguments.classes and not arguments.scaling:
+        return None
+    if not arguments.classes or not arguments.scaling:
+        raise UserError("--classes, --scaling: one without the other says too little; give both")
+    from ferlab.evaluation.network.about import About
+
+    return About(classes=arguments.classes, scaling=arguments.scaling)
+
+
 def cluster_arguments(threads):
     """The arguments of --engine. threads: of a training, where none are named."""
     return (

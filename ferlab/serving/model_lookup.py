@@ -7,8 +7,6 @@ import tempfile
 from pathlib import Path
 
 from ferlab import dvc_files, files, params, recipes
-from ferlab.data.classes import CLASSES
-from ferlab.evaluation import tables
 
 RELEASED = Path(__file__).parents[2] / "pretrained"  # model.keras, model.json, README.md
 WORKSPACE_MODEL = Path("models/model.keras")
@@ -42,22 +40,6 @@ def _released():
             f"{path}: not the released model (its sha256 differs); git checkout {path.parent.name}"
         )
     return path
-
-
-def class_names(path, count):
-    """The names for a model's `count` outputs: FER2013's seven, or six where disgust was merged
-    into anger.
-
-    For a model file that does not hold them; UserError, naming the file, for any other count.
-    """
-    without_disgust = tuple(name for name in CLASSES if name != tables.MERGE[0])
-    for names in (CLASSES, without_disgust):
-        if len(names) == count:
-            return names
-    raise files.UserError(
-        f"{path}: has {count} classes; expected the {len(CLASSES)} of FER2013, "
-        f"or {len(without_disgust)} without disgust"
-    )
 
 
 def fetch(name, path):

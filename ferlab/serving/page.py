@@ -60,11 +60,12 @@ class Analyzer:
     Call it from any thread with the bytes of a picture.
     """
 
-    def __init__(self, first="", detector=None):
-        """first: the model shown first, as in find_model. detector: as in Predictor. Raises
-        UserError.
+    def __init__(self, first="", detector=None, said=None):
+        """first: the model shown first, as in find_model. detector, said (of the first model): as
+        in Predictor. Raises UserError.
         """
-        self._first, self._lock, self.detector = first, threading.Lock(), None
+        self._first, self._said = first, said
+        self._lock, self.detector = threading.Lock(), None
         self._cached = functools.lru_cache(4)(self._fresh)
         if not self.names():
             raise files.UserError(
@@ -125,7 +126,8 @@ class Analyzer:
         return self._cached(name, path.stat().st_mtime_ns if path.exists() else 0)
 
     def _fresh(self, name, changed):
-        predictor = Predictor(choices(self._first)[name], "none")
+        said = self._said if name == self.names()[0] else None
+        predictor = Predictor(choices(self._first)[name], "none", said)
         predictor.detector = self.detector
         return predictor
 
@@ -209,7 +211,7 @@ async def _body(request: Request):
     raise HTTPException(413, f"the picture: larger than {MAX_BYTES >> 20} MB; choose a smaller one")
 
 
-def serve(host, port, model="", detector=None):
+def serve(host, port, model="", detector=None, said=None):
     """Show the page until Ctrl-C. port: 0 for any that is free. The others as in Analyzer; raises
     UserError.
     """
@@ -218,7 +220,7 @@ def serve(host, port, model="", detector=None):
     shown = f"[{host}]" if ":" in host else host
     with _listening(host, port, shown) as listening:
         local = bool(LOOPBACK.fullmatch(shown))
-        analyzer = Analyzer(model, detector)
+        analyzer = Analyzer(model, detector, said)
         if detector is None and analyzer.detector.name == "haar":
             print(
                 "faces are found by OpenCV's cascade; a better detector: "

@@ -23,19 +23,26 @@ COLUMNS = ["file", "frame", "x", "y", "width", "height", "expression", "probabil
 
 
 def predict(
-    inputs, out=Path("predictions"), model="", detector=None, camera=None, json=False, seconds=None
+    inputs,
+    out=Path("predictions"),
+    model="",
+    detector=None,
+    camera=None,
+    json=False,
+    seconds=None,
+    said=None,
 ):
     """Predict all inputs; returns how many could not be read. What the others gave is kept whatever
     happens.
 
-    inputs: paths of photos, clips and folders. out: the folder to write. model, detector: as in
-    Predictor. camera: its number, watched for some seconds or until Ctrl-C. json: the table as
+    inputs: paths of photos, clips and folders. out: the folder to write. model, detector, said:
+    as in Predictor. camera: its number, watched for some seconds or until Ctrl-C. json: the table as
     JSON. Raises UserError.
     """
     entries, rows, failed = gather(inputs, out), [], 0
     if not entries and camera is None:
         raise files.UserError("nothing to predict; name photos, clips or folders, or --camera 0")
-    predictor = Predictor(model, detector)
+    predictor = Predictor(model, detector, said)
     detector = predictor.detector.name if predictor.detector else "none"
     print(f"model: {model or 'the released one'}; detector: {detector}")
     try:

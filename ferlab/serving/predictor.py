@@ -7,9 +7,9 @@ import numpy as np
 
 from ferlab.data.readers import images
 from ferlab.evaluation import inference
-from ferlab.files import UserError
+from ferlab.evaluation.network import loading
 from ferlab.serving import face_detection
-from ferlab.serving.model_lookup import class_names, find_model
+from ferlab.serving.model_lookup import find_model
 
 # Pixels: a picture no larger, in which no face is found, is taken for a face already cut out
 MAX_CUT_OUT = 96
@@ -21,19 +21,15 @@ class Predictor:
     classes: the names of the network's C outputs, in their order.
     """
 
-    def __init__(self, model="", detector=None):
+    def __init__(self, model="", detector=None, said=None):
         """model: as in `find_model`. detector: as in face_detection.Detector, or `none`: each
-        picture is one face.
+        picture is one face. said: the About of a model file that does not say how to use it.
 
-        Raises UserError where there is no such model or detector, or the model's classes are
-        unknown.
+        Raises UserError where there is no such model or detector, or the model cannot be used.
         """
         with find_model(model) as (path, backend):
-            self.network = inference.load(path, backend)
-        outputs = self.network.output_shape[-1]
-        self.classes = self.network.about.classes or class_names(path, outputs)
-        if len(self.classes) != outputs:
-            raise UserError(f"{path}: has {outputs} classes, expected {len(self.classes)}")
+            self.network = loading.load(path, backend, said=said, shown=model)
+        self.classes = self.network.about.classes
         self.detector = None if detector == "none" else face_detection.Detector(detector)
         self._lock = threading.Lock()
 

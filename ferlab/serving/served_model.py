@@ -65,7 +65,6 @@ class Served(PythonModel):
                 f"{path}: not the model that was exported (its sha256 differs); export it again"
             )
         self.predictor = Predictor(path, "none")
-        self.predictor.classes = tuple(about["classes"])
         self.detectors = {}
 
     def predict(self, context, model_input: pd.DataFrame, params=None):

@@ -28,7 +28,7 @@ from ferlab import models
 from ferlab.data.classes import CLASSES
 from ferlab.serving import page, predictor
 from ferlab.training import backend, model_file
-from tests.builders import image
+from tests.builders import image, usable
 from tests.conftest import REPOSITORY
 
 FACE = (176, 65, 98)  # x, y and side of the astronaut's face
@@ -52,7 +52,7 @@ def network(path, seed):
     logits = made.get_layer("logits")
     logits.set_weights([20 * values for values in logits.get_weights()])
     path.parent.mkdir(parents=True, exist_ok=True)
-    model_file.save(made, path)
+    model_file.save(made, path, usable())
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from ferlab.data.readers import images
 from ferlab.serving import export
 from ferlab.serving.predictor import Predictor
 from ferlab.training import backend, model_file
+from tests.builders import usable
 from tests.conftest import REPOSITORY
 
 HAAR = {"detector": "haar"}
@@ -29,7 +30,7 @@ HAAR = {"detector": "haar"}
 def model(tmp_path_factory):
     backend.start("tensorflow")
     path = tmp_path_factory.mktemp("model") / "small.keras"
-    model_file.save(models.build("small", len(CLASSES), 0.0), path)
+    model_file.save(models.build("small", len(CLASSES), 0.0), path, usable())
     return path
 
 
