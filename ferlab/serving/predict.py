@@ -15,7 +15,8 @@ import pandas as pd
 
 from ferlab import files
 from ferlab.data.readers import images
-from ferlab.serving import clips, face_detection
+from ferlab.serving import face_detection
+from ferlab.serving.clips import frames
 from ferlab.serving.predictor import Predictor
 
 BATCH = 16  # photos whose faces are classified together
@@ -49,10 +50,10 @@ def predict(
         for batch in _batches([entry for entry in entries if not _is_clip(entry[0])]):
             failed += _predict_photos(predictor, batch, out, rows)
         for path, name in filter(lambda entry: _is_clip(entry[0]), entries):
-            failed += clips.predict_clip(predictor, str(path), name, out / result_name(name), rows)
+            failed += frames.predict_clip(predictor, str(path), name, out / result_name(name), rows)
         if camera is not None:
             name = f"camera-{camera}.mp4"
-            clips.predict_clip(predictor, camera, name, out / name, rows, seconds)
+            frames.predict_clip(predictor, camera, name, out / name, rows, seconds)
     except KeyboardInterrupt:
         print("stopped; what was found so far is kept")
     except Exception:  # no such camera, a full disk
@@ -95,7 +96,7 @@ def _listed(path, out):
         return [(path, Path(path.name))]
     if not path.is_dir():
         raise files.UserError(f"{path}: not found; name photos, clips or folders of them")
-    endings = (*images.NAMES, *clips.NAMES)
+    endings = (*images.NAMES, *frames.NAMES)
     listed = [
         (file, file.relative_to(path))
         for file in sorted(path.rglob("*"))
@@ -107,12 +108,12 @@ def _listed(path, out):
 
 
 def _is_clip(path):
-    return path.suffix.lower() in clips.NAMES
+    return path.suffix.lower() in frames.NAMES
 
 
 def _batches(photos):
     starts = range(0, len(photos), BATCH)
-    for start in clips.progress(starts, "photos", quiet=len(photos) <= BATCH):
+    for start in frames.progress(starts, "photos", quiet=len(photos) <= BATCH):
         yield photos[start : start + BATCH]
 
 

@@ -11,7 +11,7 @@ from ferlab.evaluation import inference
 from ferlab.evaluation.network import loading
 from ferlab.evaluation.network.about import About, read_about
 from ferlab.files import UserError
-from ferlab.serving import export, page
+from ferlab.serving import analyzer, export
 from ferlab.serving.predictor import Predictor
 from ferlab.training import backend, model_file
 from tests.builders import image, usable
@@ -83,7 +83,7 @@ def test_it_is_refused_wherever_a_model_is_read_and_nothing_is_written(tmp_path)
     network(end=None).save(tmp_path / "x.keras")
     model, said = str(tmp_path / "x.keras"), About(classes=CLASSES, scaling="unit")
     message = WRONG["logits"][1]
-    for use in (Predictor, page.Analyzer):
+    for use in (Predictor, analyzer.Analyzer):
         with pytest.raises(UserError, match=message):
             use(model, "none", said)
     for form in export.NAMES:
@@ -98,16 +98,16 @@ def test_the_page_answers_for_a_foreign_model_among_others_in_one_line(
     tmp_path, foreign, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(page, "RELEASED", tmp_path / "none")
+    monkeypatch.setattr(analyzer, "RELEASED", tmp_path / "none")
     (tmp_path / "recipes/runs/other").mkdir(parents=True)
     (tmp_path / "recipes/runs/other/model.keras").write_bytes(foreign.read_bytes())
-    analyzer = page.Analyzer(str(foreign), "none", About(classes=CLASSES, scaling="unit"))
-    answer = analyzer(image(FACES[0]))
+    shown = analyzer.Analyzer(str(foreign), "none", About(classes=CLASSES, scaling="unit"))
+    answer = shown(image(FACES[0]))
     assert answer["classes"] == CLASSES
     with pytest.raises(UserError, match="says neither its classes nor"):
-        analyzer(image(FACES[0]), "other")
+        shown(image(FACES[0]), "other")
     with pytest.raises(UserError, match="no layer named logits|no global pooling"):
-        analyzer(image(FACES[0]), cam=True)
+        shown(image(FACES[0]), cam=True)
 
 
 def test_an_export_says_what_the_foreign_file_did_not(foreign, tmp_path):
