@@ -9,6 +9,7 @@ from ferlab import cli
 from ferlab.cli import argument, verb
 
 RESUMABLE = "stopped; the finished epochs are kept: the same command goes on from there"
+DETECTORS = ("haar", "mtcnn", "none")
 MODEL = argument("--model", default="", help="as in predict")
 
 
@@ -163,8 +164,10 @@ def release(arguments):
 @verb(
     "find the faces in photos, folders, clips or a camera's picture, and name their expressions",
     argument("input", nargs="*", help="photos, clips, or folders of them"),
-    argument("--camera", type=int, metavar="N", help="a camera, by its number, until Ctrl-C"),
-    argument("--seconds", type=float, help="how long to watch the camera"),
+    argument(
+        "--camera", type=cli.number, metavar="N", help="a camera, by its number, until Ctrl-C"
+    ),
+    argument("--seconds", type=cli.seconds, help="how long to watch the camera"),
     argument(
         "--model",
         default="",
@@ -173,6 +176,7 @@ def release(arguments):
     ),
     argument(
         "--detector",
+        choices=DETECTORS,
         help="haar, mtcnn (the default where it is installed), or none: the pictures are faces",
     ),
     argument("--out", default="predictions", type=Path, metavar="FOLDER"),
@@ -222,7 +226,7 @@ def export(arguments):
         default="",
         help="as in predict; the page also offers the workspace's and the recipes' models",
     ),
-    argument("--detector", help="as in predict"),
+    argument("--detector", choices=DETECTORS, help="as in predict"),
     *cli.foreign_arguments(),
 )
 def demo(arguments):

@@ -1,8 +1,10 @@
 """The frame of `python -m ferlab <verb>`: how verbs are declared, and how errors are shown."""
 
 import argparse
+import difflib
 import errno
 import os
+import re
 import sys
 
 from ferlab.files import UserError
@@ -35,6 +37,24 @@ def count(text):
     if not text.isdecimal() or text == "0":
         raise argparse.ArgumentTypeError(f"{text} is no number from 1")
     return int(text)
+
+
+def number(text):
+    """For `type=`: a number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0")
+    return int(text)
+
+
+def seconds(text):
+    """For `type=`: a number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
 
 
 def names(text):
@@ -142,8 +162,19 @@ def run():
         sys.exit(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says the nearest choice, too, of a value that is none."""
+
+    def error(self, message):
+        found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if found:
+            close = difflib.get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), 1)
+            message += f", did you mean {close[0]}?" if close else ""
+        super().error(message)
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m ferlab", description="The reproducible laboratory for FER2013."
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")

@@ -42,6 +42,8 @@ class Analyzer:
         self._first, self._said = first, said
         self._lock, self.detector = threading.Lock(), None
         self._cached = functools.lru_cache(4)(self._fresh)
+        if detector != "none":
+            face_detection.chosen(detector)
         if not self.names():
             raise files.UserError(
                 "no model to show; `dvc repro` trains one, or name one: --model FILE"

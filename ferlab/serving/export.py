@@ -73,6 +73,10 @@ def export(model="", format="onnx", out=None, said=None):
 
 def _checked(out, format):
     """`out`, or UserError where it has the wrong ending or would replace what is no export."""
+    if format == "onnx" and not importlib.util.find_spec("tf2onnx"):
+        raise files.UserError(
+            "onnx: tf2onnx is not installed; pip install --require-hashes -r requirements-use.txt"
+        )
     ending = Path(NAMES[format]).suffix
     if ending and (out.suffix != ending or out.is_dir()):
         raise files.UserError(

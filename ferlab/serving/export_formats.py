@@ -14,7 +14,6 @@ import warnings
 import numpy as np
 
 from ferlab.evaluation.network.about import SCALINGS, About
-from ferlab.files import UserError
 from ferlab.models import SHAPE
 
 OPSET = 18  # of ONNX, the newest that tf2onnx writes
@@ -39,14 +38,10 @@ def in_float32(network):
 
 def write_onnx(network, about, path, use=About()):
     """`about` (a dict) goes into the file's metadata; what is not text in it, as JSON. use: how the
-    network wants its faces. UserError without tf2onnx.
+    network wants its faces.
     """
-    try:
-        import tf2onnx
-    except ImportError:
-        raise UserError(
-            "onnx: tf2onnx is not installed; pip install --require-hashes -r requirements-use.txt"
-        ) from None
+    import tf2onnx
+
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     function = _function(network, use)
     model, _ = tf2onnx.convert.from_function(

@@ -1,5 +1,6 @@
 """Where the faces of a photo are, as the squares that FER2013 would have cut out; drawing them."""
 
+import importlib.util
 import threading
 
 import cv2
@@ -27,22 +28,8 @@ class Detector:
 
         Raises UserError for a detector that is unknown or not installed.
         """
-        if name is None:
-            try:
-                name, self._boxes = "mtcnn", _mtcnn()
-            except ImportError:
-                name, self._boxes = "haar", _haar()
-        elif name in DETECTORS:
-            try:
-                self._boxes = DETECTORS[name]()
-            except ImportError:
-                raise UserError(
-                    f"detector {name}: not installed; "
-                    "pip install --require-hashes -r requirements-use.txt"
-                ) from None
-        else:
-            raise UserError(f"detector {name!r}: unknown; choose {' or '.join(DETECTORS)}")
-        self.name, self._lock = name, threading.Lock()
+        self.name, self._lock = chosen(name), threading.Lock()
+        self._boxes = DETECTORS[self.name]()
 
     def __call__(self, image):
         scale = min(1, MAX_SIDE / max(image.shape[:2]))
@@ -61,6 +48,20 @@ class Detector:
         )
         squares = np.concatenate([middle - side / 2, side], axis=1).round().astype(np.int64)
         return squares[np.argsort(middle[:, 0], kind="stable")]
+
+
+def chosen(name=None):
+    """The name of a detector: as Detector takes it. Imports nothing, so it answers at once."""
+    installed = importlib.util.find_spec("mtcnn") is not None
+    if name is None:
+        return "mtcnn" if installed else "haar"
+    if name not in DETECTORS:
+        raise UserError(f"detector {name!r}: unknown; choose {' or '.join(DETECTORS)}")
+    if name == "mtcnn" and not installed:
+        raise UserError(
+            f"detector {name}: not installed; pip install --require-hashes -r requirements-use.txt"
+        )
+    return name
 
 
 def _haar():

@@ -27,8 +27,11 @@ class Predictor:
 
         Raises UserError where there is no such model or detector, or the model cannot be used.
         """
+        if detector != "none":
+            face_detection.chosen(detector)  # before the network, which takes seconds
+        fetched = model and model != "workspace" and not model.endswith(".keras")
         with find_model(model) as (path, backend):
-            self.network = loading.load(path, backend, said=said, shown=model)
+            self.network = loading.load(path, backend, said=said, shown=model if fetched else path)
         self.classes = self.network.about.classes
         self.detector = None if detector == "none" else face_detection.Detector(detector)
         self._lock = threading.Lock()
