@@ -9,7 +9,6 @@ from ferlab import cli
 from ferlab.cli import argument, verb
 
 RESUMABLE = "stopped; the finished epochs are kept: the same command goes on from there"
-DETECTORS = ("haar", "mtcnn", "none")
 MODEL = argument("--model", default="", help="as in predict")
 
 
@@ -174,10 +173,14 @@ def release(arguments):
         help="a .keras file, workspace, a recipe, a DVC experiment or an MLflow run; "
         "without it the released model",
     ),
+    *cli.detector_arguments(),
+    argument("--every", type=cli.count, default=1, metavar="N", help="look at each Nth frame only"),
     argument(
-        "--detector",
-        choices=DETECTORS,
-        help="haar, mtcnn (the default where it is installed), or none: the pictures are faces",
+        "--smooth",
+        type=cli.seconds,
+        default=0.5,
+        metavar="SECONDS",
+        help="over which a clip's probabilities are smoothed (0.5; 0: not at all)",
     ),
     argument("--out", default="predictions", type=Path, metavar="FOLDER"),
     argument("--json", action="store_true", help="predictions.json instead of predictions.csv"),
@@ -186,16 +189,9 @@ def release(arguments):
 def predict(arguments):
     from ferlab.serving.predict import predict
 
-    if predict(
-        arguments.input,
-        arguments.out,
-        arguments.model,
-        arguments.detector,
-        arguments.camera,
-        arguments.json,
-        arguments.seconds,
-        cli.foreign(arguments),
-    ):
+    names = ("model", "detector", "camera", "json", "seconds", "min_face", "every", "smooth")
+    options = {name: getattr(arguments, name) for name in names}
+    if predict(arguments.input, arguments.out, said=cli.foreign(arguments), **options):
         sys.exit(1)
 
 
@@ -226,15 +222,15 @@ def export(arguments):
         default="",
         help="as in predict; the page also offers the workspace's and the recipes' models",
     ),
-    argument("--detector", choices=DETECTORS, help="as in predict"),
+    *cli.detector_arguments(),
     *cli.foreign_arguments(),
 )
 def demo(arguments):
     from ferlab.serving import page
 
-    said = cli.foreign(arguments)
+    more = arguments.detector, cli.foreign(arguments), arguments.min_face
     with contextlib.suppress(KeyboardInterrupt):
-        page.serve(arguments.host, arguments.port, arguments.model, arguments.detector, said)
+        page.serve(arguments.host, arguments.port, arguments.model, *more)
 
 
 main = cli.run

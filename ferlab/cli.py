@@ -65,6 +65,24 @@ def names(text):
     return given
 
 
+def detector_arguments():
+    """The arguments that say how faces are found."""
+    return (
+        argument(
+            "--detector",
+            choices=("haar", "mtcnn", "none"),
+            help="mtcnn is the default where it is installed; none: the pictures are faces",
+        ),
+        argument(
+            "--min-face",
+            type=count,
+            metavar="PIXELS",
+            help="side of the smallest face; without it 1/36 of a large photo's, and nothing tiny "
+            "beside a large face",
+        ),
+    )
+
+
 def foreign_arguments():
     """The arguments that say how to use a model file which does not say it itself."""
     return (

@@ -35,9 +35,9 @@ class Analyzer:
     Call it from any thread with the bytes of a picture.
     """
 
-    def __init__(self, first="", detector=None, said=None):
-        """first: the model shown first, as in find_model. detector, said (of the first model): as
-        in Predictor. Raises UserError.
+    def __init__(self, first="", detector=None, said=None, min_face=None):
+        """first: the model shown first, as in find_model. detector, min_face, said (of the
+        first model): as in Predictor. Raises UserError.
         """
         self._first, self._said = first, said
         self._lock, self.detector = threading.Lock(), None
@@ -51,15 +51,15 @@ class Analyzer:
         # now: what is wrong with it is reported before anybody looks at the page
         predictor = self._load(self.names()[0])
         if detector != "none":  # after the network, which silences TensorFlow
-            self.detector = predictor.detector = face_detection.Detector(detector)
+            self.detector = predictor.detector = face_detection.Detector(detector, min_face)
 
     def names(self):
         """The names of the models that the page offers."""
         return list(choices(self._first))
 
-    def __call__(self, content, name="", cam=False):
-        """The answer to the bytes of a picture, ready for JSON. cam: with HiResCAM. Raises
-        UserError.
+    def __call__(self, content, name="", cam=False, live=False):
+        """The answer to the bytes of a picture, ready for JSON. cam: with HiResCAM. live: of a
+        webcam, which is not tried turned. Raises UserError.
         """
         if (name := name or self.names()[0]) not in self.names():
             raise files.UserError(f"model {name!r}: not here; choose {', '.join(self.names())}")
@@ -67,29 +67,32 @@ class Analyzer:
         with self._lock:  # loading one network resets what Keras shares with the others
             predictor = self._load(name)
         height, width = picture.shape[:2]
+        found = predictor.faces(picture, turn=not live)
         return {
             "width": width,
             "height": height,
             "model": name,
             "classes": predictor.classes,
-            "faces": self._faces(predictor, picture, cam),
+            "remark": found.remark(),
+            "faces": self._faces(predictor, picture, found, cam),
         }
 
-    def _faces(self, predictor, picture, cam):
+    def _faces(self, predictor, picture, found, cam):
         """A dict for each face: x, y, side, probabilities; with `cam` its HiResCAM as a data
         address.
         """
-        squares = predictor.squares(picture)
-        if not len(squares):
+        cut = found.cut(picture)
+        if not len(cut):
             return []
-        cut = np.stack([images.cut(picture, square) for square in squares])
         with self._lock:
             probabilities = predictor.probabilities(cut)
             classes = probabilities.argmax(axis=1)
             heat = attention.hires_cam(predictor.network, cut, classes) if cam else []
         faces = [
             {"x": x, "y": y, "side": side, "probabilities": [round(value, 4) for value in row]}
-            for (x, y, side), row in zip(squares.tolist(), probabilities.tolist(), strict=True)
+            for (x, y, side), row in zip(
+                found.squares.tolist(), probabilities.tolist(), strict=True
+            )
         ]
         for answer, face, its_heat in zip(faces, cut, heat, strict=False):
             answer["cam"] = pages.inline(pages.png(face_detection.reddened(face, its_heat)))

@@ -94,8 +94,8 @@ def _add_routes(app, analyzer, local):
         return {"models": analyzer.names()}
 
     @app.post("/predict")  # no `async`: runs in a thread of its own
-    def predict(content: bytes = Depends(_body), model: str = "", cam: str = "0"):
-        return analyzer(content, model, cam == "1")
+    def predict(content: bytes = Depends(_body), model: str = "", cam: str = "0", live: str = "0"):
+        return analyzer(content, model, cam == "1", live == "1")
 
 
 async def _body(request: Request):
@@ -113,7 +113,7 @@ async def _body(request: Request):
     raise HTTPException(413, f"the picture: larger than {MAX_BYTES >> 20} MB; choose a smaller one")
 
 
-def serve(host, port, model="", detector=None, said=None):
+def serve(host, port, model="", detector=None, said=None, min_face=None):
     """Show the page until Ctrl-C. port: 0 for any that is free. The others as in Analyzer; raises
     UserError.
     """
@@ -122,7 +122,7 @@ def serve(host, port, model="", detector=None, said=None):
     shown = f"[{host}]" if ":" in host else host
     with _listening(host, port, shown) as listening:
         local = bool(LOOPBACK.fullmatch(shown))
-        analyzer = Analyzer(model, detector, said)
+        analyzer = Analyzer(model, detector, said, min_face)
         if detector is None and analyzer.detector.name == "haar":
             print(
                 "faces are found by OpenCV's cascade; a better detector: "

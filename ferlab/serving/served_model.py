@@ -88,10 +88,10 @@ class Served(PythonModel):
                             zip(predictor.classes, row.astype(float).round(6).tolist(), strict=True)
                         ),
                     }
-                    for square, row in zip(squares.tolist(), probabilities, strict=True)
+                    for square, row in zip(faces.squares.tolist(), probabilities, strict=True)
                 ]
             }
-            for squares, probabilities in predictor(pictures)
+            for faces, probabilities in predictor(pictures)
         ]
 
     def _with(self, name):

@@ -28,7 +28,7 @@ from PIL import Image
 
 from ferlab import models
 from ferlab.data.classes import CLASSES
-from ferlab.serving import analyzer, page, predictor
+from ferlab.serving import analyzer, face_detection, page, predictor
 from ferlab.training import backend, model_file
 from tests.builders import image, usable
 from tests.conftest import REPOSITORY
@@ -131,8 +131,17 @@ def test_a_picture_without_a_face_has_none(address):
 
 
 def test_a_face_already_cut_out_is_one(address):
-    (one,) = ask(address, image(np.full((48, 48), 90, np.uint8))).json()["faces"]
+    answer = ask(address, image(np.full((48, 48), 90, np.uint8))).json()
+    (one,) = answer["faces"]
     assert (one["x"], one["y"], one["side"]) == (0, 0, 48)
+    assert answer["remark"] == "no face found: taken whole as a face"
+
+
+def test_a_photo_on_its_side_is_turned_and_the_webcams_picture_is_not(address, astronaut):
+    lying = image(np.ascontiguousarray(np.rot90(astronaut)), "JPEG", "RGB")
+    answer = ask(address, lying).json()
+    assert (len(answer["faces"]), answer["remark"]) == (1, "lying on its side")
+    assert ask(address, lying, live=1).json()["faces"] == []
 
 
 @pytest.mark.parametrize(
@@ -262,11 +271,11 @@ def test_the_page_needs_nothing_from_elsewhere_and_is_kept_nowhere(address):
 def test_two_users_are_served_at_once(address, photo, monkeypatch):
     both = threading.Barrier(2, timeout=120)  # breaks if the second is let in only after the first
 
-    def squares(self, picture):
+    def faces(self, picture, turn):
         both.wait()
-        return np.array([FACE])
+        return face_detection.Faces(np.array([FACE]))
 
-    monkeypatch.setattr(predictor.Predictor, "squares", squares)
+    monkeypatch.setattr(predictor.Predictor, "faces", faces)
     with ThreadPoolExecutor(2) as users:
         assert [answer.status_code for answer in users.map(ask, [address] * 2, [photo] * 2)] == [
             200,

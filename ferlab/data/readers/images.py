@@ -11,6 +11,7 @@ from ferlab.data.readers.archives import refuse_stand_in
 from ferlab.files import UserError
 
 NAMES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # as phones save photos
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 GRAY = 8  # levels: the channels of a gray picture differ by less on average, in a lossy format too
 MAX_PIXELS = 50_000_000
@@ -72,6 +73,8 @@ def decode(content, place):
     except Image.DecompressionBombError:
         shown = "far too many"
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+            raise UserError(f"{place}: HEIC, which is not read here; save it as JPEG") from None
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
         raise UserError(f"{place}: {reason}; replace or remove it") from None
     raise UserError(f"{place}: {shown} pixels, at most {MAX_PIXELS} in all are read")
