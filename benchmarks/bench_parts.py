@@ -30,7 +30,8 @@ settings = params.load().train
 backend.start(settings.backend, settings.precision, settings.seed)
 Path("models").mkdir(exist_ok=True)
 about = model_file.about(Dataset.load(Path("data/balanced")), settings)
-model_file.save(models.build(settings.model, 7, settings.dropout), Path("models/model.keras"), about)
+network = models.build(settings.model, 7, settings.dropout)
+model_file.save(network, Path("models/model.keras"), about)
 Path("models/history.csv").write_text(",".join(loop.HISTORY) + "\\n1,0.1,1,0.5,1,0.5,1\\n")
 """
 

@@ -16,6 +16,7 @@ import numpy as np
 from ferlab.evaluation.network.about import SCALINGS, About
 from ferlab.models import SHAPE
 
+AS_IT_IS = About()  # of a network that wants its faces neither equalised nor scaled
 OPSET = 18  # of ONNX, the newest that tf2onnx writes
 
 
@@ -36,7 +37,7 @@ def in_float32(network):
     return converted
 
 
-def write_onnx(network, about, path, use=About()):
+def write_onnx(network, about, path, use=AS_IT_IS):
     """`about` (a dict) goes into the file's metadata; what is not text in it, as JSON. use: how the
     network wants its faces.
     """
@@ -63,7 +64,7 @@ def run_onnx(path):
     return lambda faces: session.run(None, {"faces": faces})[0]
 
 
-def write_litert(network, about, path, use=About()):
+def write_litert(network, about, path, use=AS_IT_IS):
     """Built-in operations only, nothing quantised; the format has no place for `about`."""
     import keras
     import tensorflow as tf

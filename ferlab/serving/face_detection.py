@@ -16,8 +16,8 @@ FRAME = {"haar": 1.03, "mtcnn": 1.10}
 MAX_SIDE = 1280  # pixels: larger pictures are shrunk first; faces that matter stay large enough
 MIN_FACE = 36  # pixels, in the picture that is searched
 LEAST = 24  # pixels: the cascade knows nothing smaller
-# Of the cascade: how much the sizes that are searched differ, and how many finds make a face. Of 300
-# of FER2013's faces it finds 217 at 81 ms of CPU for 512x512; 1.1 and 8 find 220 at 106 ms. Turned,
+# Of the cascade: how much the sizes that are searched differ, how many finds make a face. Of 300 of
+# FER2013's faces it finds 217 at 81 ms of CPU for 512x512; 1.1 and 8 find 220 at 106 ms. Turned,
 # pictures without a face have more ghosts: 15 finds left one on scikit-image's, 18 none.
 STEP, NEIGHBOURS, STRICT = 1.13, 7, 18
 LARGE, GHOST = 1 / 8, 1 / 3  # of a picture's longer side; of the largest face

@@ -53,8 +53,8 @@ def predict(
     happens.
 
     inputs: paths of photos, clips and folders. out: the folder to write. model, detector, said,
-    min_face: as in Predictor. every, smooth: of clips, as in frames.predict_clip. camera: its number, watched for some seconds or until Ctrl-C. json: the table as
-    JSON. Raises UserError.
+    min_face: as in Predictor. every, smooth: of clips, as in frames.predict_clip. camera: its
+    number, watched for some seconds or until Ctrl-C. json: the table as JSON. Raises UserError.
     """
     entries, rows, failed = gather(inputs, out), [], 0
     if not entries and camera is None:

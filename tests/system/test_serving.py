@@ -97,13 +97,13 @@ def test_a_changed_model_is_not_served(folder, tmp_path):
 def test_faces_are_those_of_predict_in_every_form_of_request(port, model, astronaut):
     cut = images.cut(astronaut, (171, 64, 107))
     photo, face = serve.encoded(astronaut), serve.encoded(cut)
-    (squares, given), (_, plain) = Predictor(str(model), "haar")(
+    (faces, given), (_, plain) = Predictor(str(model), "haar")(
         [astronaut, np.stack([cut] * 3, axis=-1)]
     )
     status, answer = serve.ask(port, {"inputs": [photo, face], "params": HAAR})
     assert status == 200
     (found,), (whole,) = (row["faces"] for row in answer["predictions"])
-    assert found["box"] == squares[0].tolist()
+    assert found["box"] == faces.squares[0].tolist()
     assert found["expression"] == CLASSES[given[0].argmax()]
     assert list(found["probabilities"]) == list(CLASSES)
     assert np.allclose(list(found["probabilities"].values()), given[0], atol=1e-5)

@@ -1,4 +1,4 @@
-"""Loading a trained network: none that is damaged, holds code, was exchanged, or would be misused."""
+"""Loading a trained network: none that is damaged, holds code, was exchanged, would be misused."""
 
 import zipfile
 

@@ -1,4 +1,4 @@
-"""The same face in successive frames: a number that stays, and probabilities that do not flicker."""
+"""The same face in successive frames: a number that stays, probabilities that do not flicker."""
 
 import math
 from dataclasses import dataclass
