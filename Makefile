@@ -6,6 +6,7 @@
 # make bench             what training costs here, the texts' way and ours (4 minutes, needs FER2013; LONG=1: an hour)
 # make ablation          what each ingredient of the speedrun buys (an hour and three quarters, needs FER2013; goes on where it was broken off)
 # make doctor            what a bug report needs, and the usual troubles
+# make pull              results from DVC's remote, written nowhere but here (docs/group.md)
 # make reset             params.yaml and the result back to the last commit, after experiments
 # make demo              a page on this machine for photos and the webcam: http://127.0.0.1:7860
 # make ui                MLflow's page over all runs;  make show: DVC's table of experiments
@@ -21,6 +22,7 @@ PYTEST = .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 repro: commit .venv/core
+	@.venv/bin/python -m ferlab.dvc_files
 ifdef DATA
 	@.venv/bin/python -m ferlab try --data "$$DATA"
 else
@@ -48,7 +50,13 @@ ui: .venv/core
 show: .venv/core
 	@.venv/bin/dvc exp show --only-changed --no-pager --hide-workspace --md --drop '.*(/|_low|_high|precision|macro|weighted|train_acc|six_class|disgust_f1|loss).*|Created|State|Executor'
 
+pull: .venv/core
+	@.venv/bin/dvc fetch
+	@.venv/bin/python -m ferlab.dvc_files
+	@.venv/bin/dvc checkout
+
 reset: .venv/core
+	@.venv/bin/python -m ferlab.dvc_files
 	@.venv/bin/python -m ferlab reset
 
 doctor: .venv/core
@@ -88,4 +96,4 @@ commit:
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-slow lint demo ui show reset doctor verify bench ablation audit lock commit
+.PHONY: repro test test-slow lint demo ui show pull reset doctor verify bench ablation audit lock commit

@@ -25,11 +25,14 @@ MATRIX = 4096  # rows and columns of the matrices that are multiplied
 UNTRAINED = """
 from pathlib import Path
 from ferlab import models, params
+from ferlab.data.dataset import Dataset
 from ferlab.training import backend, loop, model_file
 settings = params.load().train
 backend.start(settings.backend, settings.precision, settings.seed)
 Path("models").mkdir(exist_ok=True)
-model_file.save(models.build(settings.model, 7, settings.dropout), Path("models/model.keras"))
+about = model_file.about(Dataset.load(Path("data/balanced")), settings)
+network = models.build(settings.model, 7, settings.dropout)
+model_file.save(network, Path("models/model.keras"), about)
 Path("models/history.csv").write_text(",".join(loop.HISTORY) + "\\n1,0.1,1,0.5,1,0.5,1\\n")
 """
 

@@ -146,33 +146,35 @@ def release(arguments):
 @verb(
     "find the faces in photos, folders, clips or a camera's picture, and name their expressions",
     argument("input", nargs="*", help="photos, clips, or folders of them"),
-    argument("--camera", type=int, metavar="N", help="a camera, by its number, until Ctrl-C"),
-    argument("--seconds", type=float, help="how long to watch the camera"),
+    argument(
+        "--camera", type=cli.number, metavar="N", help="a camera, by its number, until Ctrl-C"
+    ),
+    argument("--seconds", type=cli.seconds, help="how long to watch the camera"),
     argument(
         "--model",
         default="",
         help="a .keras file, workspace, a recipe, a DVC experiment or an MLflow run; "
         "without it the released model",
     ),
+    *cli.detector_arguments(),
+    argument("--every", type=cli.count, default=1, metavar="N", help="look at each Nth frame only"),
     argument(
-        "--detector",
-        help="haar, mtcnn (the default where it is installed), or none: the pictures are faces",
+        "--smooth",
+        type=cli.seconds,
+        default=0.5,
+        metavar="SECONDS",
+        help="over which a clip's probabilities are smoothed (0.5; 0: not at all)",
     ),
     argument("--out", default="predictions", type=Path, metavar="FOLDER"),
     argument("--json", action="store_true", help="predictions.json instead of predictions.csv"),
+    *cli.foreign_arguments(),
 )
 def predict(arguments):
     from ferlab.serving.predict import predict
 
-    if predict(
-        arguments.input,
-        arguments.out,
-        arguments.model,
-        arguments.detector,
-        arguments.camera,
-        arguments.json,
-        arguments.seconds,
-    ):
+    names = ("model", "detector", "camera", "json", "seconds", "min_face", "every", "smooth")
+    options = {name: getattr(arguments, name) for name in names}
+    if predict(arguments.input, arguments.out, said=cli.foreign(arguments), **options):
         sys.exit(1)
 
 
@@ -182,11 +184,12 @@ def predict(arguments):
     MODEL,
     argument("--format", default="onnx", choices=("onnx", "litert", "mlflow")),
     argument("--out", type=Path, metavar="PATH", help="without it: in exports/"),
+    *cli.foreign_arguments(),
 )
 def export(arguments):
     from ferlab.serving.export import export
 
-    export(arguments.model, arguments.format, arguments.out)
+    export(arguments.model, arguments.format, arguments.out, cli.foreign(arguments))
 
 
 @verb(
@@ -202,13 +205,15 @@ def export(arguments):
         default="",
         help="as in predict; the page also offers the workspace's and the recipes' models",
     ),
-    argument("--detector", help="as in predict"),
+    *cli.detector_arguments(),
+    *cli.foreign_arguments(),
 )
 def demo(arguments):
     from ferlab.serving import page
 
+    more = arguments.detector, cli.foreign(arguments), arguments.min_face
     with contextlib.suppress(KeyboardInterrupt):
-        page.serve(arguments.host, arguments.port, arguments.model, arguments.detector)
+        page.serve(arguments.host, arguments.port, arguments.model, *more)
 
 
 main = cli.run

@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import difflib
 import errno
 import os
+import re
 import sys
 import time
 
@@ -38,6 +40,78 @@ def count(text):
     if not text.isdecimal() or text == "0":
         raise argparse.ArgumentTypeError(f"{text} is no number from 1")
     return int(text)
+
+
+def number(text):
+    """For `type=`: a number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0")
+    return int(text)
+
+
+def seconds(text):
+    """For `type=`: a number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
+def names(text):
+    """For `type=`: two or more different names, between commas."""
+    given = tuple(name.strip() for name in text.split(","))
+    if len(given) < 2 or len(set(given)) < len(given) or not all(given):
+        raise argparse.ArgumentTypeError(f"{text} is no list of names: <name>,<name>,...")
+    return given
+
+
+def detector_arguments():
+    """The arguments that say how faces are found."""
+    return (
+        argument(
+            "--detector",
+            choices=("haar", "mtcnn", "none"),
+            help="mtcnn is the default where it is installed; none: the pictures are faces",
+        ),
+        argument(
+            "--min-face",
+            type=count,
+            metavar="PIXELS",
+            help="side of the smallest face; without it 1/36 of a large photo's, and nothing tiny "
+            "beside a large face",
+        ),
+    )
+
+
+def foreign_arguments():
+    """The arguments that say how to use a model file which does not say it itself."""
+    return (
+        argument(
+            "--classes",
+            type=names,
+            metavar="NAME,...",
+            help="of a model file that does not name them: in the order of its outputs",
+        ),
+        argument(
+            "--scaling",
+            choices=("raw", "unit", "signed"),
+            help="of such a file: it takes gray levels from 0 to 255, from 0 to 1, or from -1 to 1",
+        ),
+    )
+
+
+def foreign(arguments):
+    """The About of the arguments above; None without them."""
+    if not arguments.classes and not arguments.scaling:
+        return None
+    if not arguments.classes or not arguments.scaling:
+        raise UserError("--classes, --scaling: one without the other says too little; give both")
+    from ferlab.evaluation.network.about import About
+
+    return About(classes=arguments.classes, scaling=arguments.scaling)
 
 
 def cluster_arguments(threads):
@@ -125,8 +199,19 @@ def run():
         arguments.call(arguments)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says the nearest choice, too, of a value that is none."""
+
+    def error(self, message):
+        found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if found:
+            close = difflib.get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), 1)
+            message += f", did you mean {close[0]}?" if close else ""
+        super().error(message)
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m ferlab", description="The reproducible laboratory for FER2013."
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")

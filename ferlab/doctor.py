@@ -135,6 +135,11 @@ def missing():
             )
 
 
+def dvc_lists():
+    """What came from a remote would be written outside the checkout."""
+    yield from dvc_files.stray_lists()
+
+
 def _outs(file):
     """The outputs in dvc.lock or dvc.yaml (dvc_files.outputs); {} where it cannot be read."""
     try:
@@ -229,6 +234,7 @@ CHECKS = (
     old_lock,
     missing,
     dvc_locks,
+    dvc_lists,
     unfinished,
     dead_mlflow_runs,
     doctor_services.tracking_server,

@@ -1,9 +1,17 @@
 """What DVC and Git know of results: dvc.lock and dvc.yaml, experiments, and files in DVC's cache.
 
-The one place that reads DVC's formats. Needs no DVC but for `fetch`.
+The one place that reads DVC's formats. Needs no DVC but for `fetch` and `stray_lists`.
+
+`python -m ferlab.dvc_files` fails, with a line each, where a list in DVC's caches would write
+outside the checkout: make asks it before DVC checks anything out.
 """
 
+import hashlib
+import json
+import re
 import subprocess
+import sys
+from pathlib import Path, PurePosixPath
 
 from ruamel.yaml import YAML, YAMLError
 
@@ -95,7 +103,8 @@ def fetch(name, sources, folder=None, revision=None, fix=""):
 
     sources: {path in the repository: where to put it}. folder: of the DVC repository, by default
     the main one. revision: of an experiment, else the working directory's. Raises UserError, which
-    begins with `name` and ends in `fix`, where one of them is not at hand.
+    begins with `name`, where one of them is not at hand (it ends in `fix`), or is not what dvc.lock
+    says: whoever may write to a remote can put anything under a pinned name.
     """
     from dvc.api import DVCFileSystem
 
@@ -104,13 +113,88 @@ def fetch(name, sources, folder=None, revision=None, fix=""):
     above = git("rev-parse", "--show-prefix", folder=folder).stdout.strip() if revision else ""
     try:
         system = DVCFileSystem(str(folder), rev=revision, subrepos=bool(above))
+        locked = system.read_text(f"{above}dvc.lock", encoding="utf-8")
+        pinned, cache = outputs(stages(locked)), _cache(Path(folder))
         for source, target in sources.items():
+            listed = _object(cache, pinned.get(source, ""))
+            reason = listed.suffix == ".dir" and listed.exists() and _stray(listed)
+            if reason:
+                raise files.UserError(f"{name}: {listed}: DVC's list of {source} {reason}")
             target.parent.mkdir(parents=True, exist_ok=True)
             path = f"{above}{source}"
             system.get(path, str(target), recursive=system.isdir(path))
+            _check_content(name, source, target, pinned.get(source, ""))
+    except files.UserError:
+        raise
     except Exception as error:  # DVC raises many kinds
         reason = files.one_line(error)
         raise files.UserError(
             f"{name}: {source} is not in DVC's cache ({reason}); "
             + (fix or f"dvc exp apply {name} && dvc repro")
         ) from None
+
+
+def _check_content(name, source, target, pinned):
+    """Remove `target` and raise UserError where it is a file with another md5 than the pinned."""
+    if not re.fullmatch("[0-9a-f]{32}", pinned) or not target.is_file():
+        return
+    actual = files.md5(target)
+    if actual != pinned:
+        target.unlink()
+        raise files.UserError(
+            f"{name}: {source} has the md5 {actual}, dvc.lock says {pinned}: it was changed in "
+            "DVC's cache or remote; dvc cache dir says where, remove it there"
+        )
+
+
+def stray_lists():
+    """Yield (what, fix) of each list of a folder in DVC's caches that leaves that folder, or is
+    not the one that its name says. DVC itself follows such a list wherever it leads.
+    """
+    for cache in dict.fromkeys(map(_cache, (files.root(), files.root() / "recipes"))):
+        for path in sorted(cache.glob("*/*.dir")):
+            reason = _stray(path)
+            if reason:
+                yield (
+                    f"{path}: DVC's list of a folder {reason}; do not check it out",
+                    f"rm {path}, and pull only from remotes that you trust",
+                )
+
+
+def _cache(folder):
+    """Where the DVC repository in `folder` keeps its objects."""
+    from dvc.config import Config, ConfigError
+
+    try:
+        place = Config(str(folder / ".dvc")).get("cache", {}).get("dir") if folder.exists() else ""
+    except ConfigError:
+        place = ""  # `doctor` says what is wrong with it
+    return Path(place or folder / ".dvc/cache") / "files/md5"
+
+
+def _object(cache, md5):
+    """Where a cache keeps the object of this md5, which for a folder's list ends in .dir."""
+    return cache / md5[:2] / md5[2:]
+
+
+def _stray(path):
+    """Why a list of a folder is not to be followed, or ""."""
+    content = path.read_bytes()
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != path.parent.name + path.stem:
+        return "was changed"
+    try:
+        entries = [(entry["relpath"], entry["md5"]) for entry in json.loads(content)]
+    except (ValueError, TypeError, KeyError):
+        return "is damaged"
+    for name, md5 in entries:
+        parts = PurePosixPath(str(name)).parts
+        if not parts or ".." in parts or parts[0] == "/" or re.search(r"[\\\0]|^\w:", str(name)):
+            return f"leads outside it ({name})"
+        if not re.fullmatch("[0-9a-f]{32}", str(md5)):
+            return f"names no md5 ({md5})"
+    return ""
+
+
+if __name__ == "__main__":
+    found = [f"error: {what}\n  {fix}" for what, fix in stray_lists()]
+    sys.exit("\n".join(found) or None)

@@ -26,6 +26,13 @@ def names():
     )
 
 
+def known(name, choices):
+    """The end of an error about an unknown name: the nearest choice, and all of them."""
+    close = difflib.get_close_matches(name, choices, 1)
+    hint = f", did you mean {close[0]}?" if close else ";"
+    return f"{hint} known: {', '.join(choices) or 'none'}"
+
+
 def key(recipe, seed=0):
     """The name of a recipe's result: `silva_2025`, with another seed `silva_2025-s1`."""
     return f"{recipe}-s{seed}" if seed else recipe
@@ -47,9 +54,7 @@ def raw_recipe(name=None, seed=0):
         return values
     path = RECIPES / f"{name}.yaml"
     if name not in names():
-        close = difflib.get_close_matches(name, names(), 1)
-        hint = f", did you mean {close[0]}?" if close else ""
-        raise UserError(f"{path}: no such recipe{hint}")
+        raise UserError(f"{path}: no such recipe{known(name, names())}")
     own = params.raw(path)
     if not isinstance(own, dict):
         raise UserError(f"{path}: holds no sections")
@@ -89,8 +94,7 @@ def read_result(key):
     """
     folder = result_folder(key)
     if not (folder / "details.json").exists():
-        known = ", ".join(with_result()) or "none"
-        raise UserError(f"{folder}: no result; known: {known}")
+        raise UserError(f"{folder}: no result{known(key, with_result())}")
     history, run = folder / "history.csv", folder / "run.json"
     return (
         files.read_json(folder / "metrics.json"),

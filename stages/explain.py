@@ -13,6 +13,7 @@ import pandas as pd
 from ferlab import files
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import attention, calibration, inference, mistakes, tables
+from ferlab.evaluation.network import loading
 from ferlab.reporting import explain_page
 from ferlab.reporting.figures import attention_figures, face_figures, model_figures
 from stages import run
@@ -30,7 +31,7 @@ def main(
     table = tables.read(predictions)
     parts = tables.parts(table)
     split = tables.final(parts)
-    network = inference.load(model, settings.train.backend, len(dataset.classes))
+    network = loading.load(model, settings.train.backend, dataset.classes)
     rows_of = pd.Index(dataset.table["id"])
 
     def faces(rows):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import inference, tables
+from ferlab.evaluation.network import loading
 from ferlab.files import UserError, md5, write_json
 from stages import run
 
@@ -24,7 +25,7 @@ def main(
         raise UserError(
             f"{balanced}: no public, private or test images; choose another download.dataset"
         )
-    network = inference.load(model, settings.train.backend, len(dataset.classes))
+    network = loading.load(model, settings.train.backend, dataset.classes)
     table, more = inference.measure(network, dataset, settings.evaluate)
     tables.write(predictions, table)
     write_json(about, {

@@ -109,3 +109,9 @@ def tarred(path, files, mode="w:gz"):
 def about(dataset, digest="0" * 64, parameters=7):
     """The content of about.json of a network called small, as stages/predict.py writes it."""
     return {"name": "small", "parameters": parameters, "dataset": dataset, "digest": digest}
+
+
+def usable(classes=CLASSES, equalize=False):
+    """What a model's file says of its use, as ferlab.training.model_file.about does."""
+    seen = {"labels": "fer2013", "dataset": "x", "digest": "0" * 64}
+    return {"classes": list(classes), "equalize": equalize} | seen

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ferlab.data.dataset import SIZE
-from ferlab.evaluation import inference
+from ferlab.evaluation.network.about import prepare
 from ferlab.files import UserError
 
 PATCH, STRIDE = 10, 4  # pixels: of the square that hides a part of the face, and of its steps
@@ -38,7 +38,7 @@ def hires_cam(network, faces, classes):
     import keras
 
     front, rest = _halves(network)
-    maps = front.predict_on_batch(inference.prepare(network, faces)[..., None])
+    maps = front.predict_on_batch(prepare(network, faces)[..., None])
     maps = np.asarray(maps, np.float32)
     slopes = _gradient(keras, rest, maps, classes)
     if maps.ndim == 3:  # tokens of a square grid
@@ -130,7 +130,7 @@ def feature_maps(network, face, layers):
                 f"explain.layers: the network has no layer {name!r} with maps; it has {known}"
             )
     outputs = [network.get_layer(name).output for name in layers]
-    batch = inference.prepare(network, face)[None, ..., None]
+    batch = prepare(network, face)[None, ..., None]
     maps = keras.Model(network.input, outputs).predict_on_batch(batch)
     maps = maps if isinstance(maps, list) else [maps]
     return {

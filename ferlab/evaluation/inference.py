@@ -1,99 +1,14 @@
-"""Loading a trained network and asking it: faces -> probabilities -> table of predictions.
+"""Asking a trained network: faces -> probabilities -> table of predictions.
 
 Cost on two cores, small network: 0.5 s per 1,000 images and view.
 """
 
-import json
-import zipfile
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from ferlab import dvc_files
 from ferlab.data.dataset import SPLITS
-from ferlab.data.prepare import prepared
 from ferlab.evaluation import tables
-from ferlab.files import UserError, md5, one_line, root
-
-MAX_BYTES = 2 << 30  # of an unpacked model
-
-
-@dataclass(frozen=True)
-class About:
-    """What a model's file says of its use (ferlab.training.model_file.about).
-
-    classes: names, empty where the file does not say. equalize: whether faces are equalised before
-    the network sees them. labels, dataset, digest: what it was trained on.
-    """
-
-    classes: tuple = ()
-    equalize: bool = False
-    labels: str = ""
-    dataset: str = ""
-    digest: str = ""
-
-
-def load(path, backend_name, classes=None):
-    """The Keras model at `path`, with an attribute `about` (About) that `predict` goes by.
-
-    classes: how many the data have. Raises UserError where the file is missing or damaged, holds
-    code, is not the one that dvc.lock names, or has another number of classes.
-    """
-    from ferlab.training import backend
-
-    if not path.exists():
-        raise UserError(f"{path}: not found; `dvc repro` makes it")
-    _check_hash(path)
-    keras = backend.start(backend_name)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > MAX_BYTES:
-            raise ValueError(f"it unpacks to {unpacked >> 20} MiB")
-        network = keras.models.load_model(path, compile=False, safe_mode=True)
-        network.about = read_about(path)
-    except Exception as error:  # damaged files raise nearly anything in Keras
-        raise UserError(
-            f"{path}: not a usable Keras model ({one_line(error)}); `dvc repro` trains one"
-        ) from None
-    if classes and network.output_shape[-1] != classes:
-        known = network.output_shape[-1]
-        raise UserError(f"{path}: has {known} classes, the data have {classes}; run `dvc repro`")
-    return network
-
-
-def read_about(path):
-    """The About in a `.keras` file; an empty one where ferlab did not write it. Needs no Keras."""
-    with zipfile.ZipFile(path) as archive:
-        if "ferlab.json" not in archive.namelist():
-            return About()
-        values = json.loads(archive.read("ferlab.json"))
-    about = About(**values | {"classes": tuple(values["classes"])})
-    named = all(isinstance(name, str) for name in about.classes)
-    if not isinstance(about.equalize, bool) or not named:
-        raise ValueError("its ferlab.json does not say classes and equalize")
-    return about
-
-
-def prepare(model, faces):
-    """The faces uint8 (..., 48, 48) as this network was trained to see them."""
-    return prepared(faces, getattr(model, "about", About()).equalize)
-
-
-def _check_hash(path):
-    """UserError where the dvc.lock above `path` pins another md5 and it was not trained here."""
-    actual = md5(path)
-    folders = path.absolute().parents
-    top = next((folder for folder in folders if (folder / "dvc.lock").exists()), None)
-    if not top or (root() / f".ferlab/runs/{actual}.json").exists():
-        return
-    pinned = dvc_files.locked(top).get(path.absolute().relative_to(top).as_posix())
-    if pinned not in (None, "", actual):
-        raise UserError(
-            f"{path}: its md5 is {actual}, dvc.lock says {pinned}, and it was not trained here; "
-            "`dvc repro` makes the right one"
-        )
+from ferlab.evaluation.network.about import prepare
 
 
 def predict(model, faces, flip=False, shift=0, batch=512):
@@ -107,7 +22,7 @@ def predict(model, faces, flip=False, shift=0, batch=512):
     probabilities = np.zeros((len(faces), model.output_shape[-1]), np.float32)
     for start in range(0, len(faces), batch):
         part = prepare(model, np.asarray(faces[start : start + batch]))[..., None]
-        full = np.zeros((batch, *part.shape[1:]), np.uint8)
+        full = np.zeros((batch, *part.shape[1:]), part.dtype)
         full[: len(part)] = part
         views = [np.asarray(model.predict_on_batch(view)) for view in _views(full, flip, shift)]
         probabilities[start : start + batch] = (sum(views) / len(views))[: len(part)]

@@ -33,8 +33,8 @@ def run(keys, connect=None, report=print):
     )
     for key in keys:
         if key not in networks:
-            known = ", ".join(networks)
-            raise files.UserError(f"{PIPELINE}: no network {key!r}; choose of {known}")
+            known = recipes.known(key, list(networks))
+            raise files.UserError(f"{PIPELINE}: no network {key!r}{known}")
     failed = _train(keys, networks, connect, report) if connect else []
     for key in keys:
         if key not in failed and _dvc("repro", f"evaluate@{key}").returncode:

@@ -5,9 +5,11 @@ The first two are compared with Keras before they are put in their place. Findin
 and the mean over a face and its mirror image, are left to their callers; the folder does both.
 """
 
+import contextlib
 import importlib.util
 import os
 import statistics
+import tempfile
 import timeit
 import warnings
 from importlib import metadata
@@ -17,7 +19,7 @@ import cv2
 import numpy as np
 
 from ferlab import files
-from ferlab.evaluation import inference
+from ferlab.evaluation.network.about import describe, prepare, read_about
 from ferlab.models import SHAPE
 from ferlab.serving.export_formats import FORMATS, in_float32
 from ferlab.serving.model_lookup import find_model
@@ -39,27 +41,29 @@ REQUIREMENTS = (  # of the folder
 )
 
 
-def export(model="", format="onnx", out=None):
+def export(model="", format="onnx", out=None, said=None):
     """Write the model (as in find_model), and print how large it is, whether it is equal, and how
     fast.
 
-    format: of NAMES. out: a path, else NAMES says which in exports/. Raises UserError.
+    format: of NAMES. out: a path, else NAMES says which in exports/. said: as in Predictor; the
+    export then says it itself. Raises UserError.
     """
     out = _checked(Path(out or Path("exports") / NAMES[format]), format)
     with find_model(model) as (path, _), files.replacing(out) as part:
-        predictor = Predictor(path, "none")
+        predictor = Predictor(path, "none", said)
         about = {
             "classes": list(predictor.classes),
             "model": Path(model).name or "the released model",
             "sha256": files.sha256(path),  # of the .keras file
         }
         if format == "mlflow":
-            write_mlflow(path, about, part)
+            with _described(path, predictor.network.about) as described:
+                write_mlflow(described, about, part)
             remark = f"next: mlflow models serve -m {out} --env-manager local -h 127.0.0.1 -p 5001"
         else:
             write, *runtime = FORMATS[format]
             network = in_float32(predictor.network)
-            write(network, about, part, predictor.network.about.equalize)
+            write(network, about, part, predictor.network.about)
             remark = compare(predictor.network, network, *runtime, part)
     if format == "litert":  # a .tflite has no place for names
         files.write_json(out.with_name(f"{out.name}.json"), about)
@@ -69,6 +73,10 @@ def export(model="", format="onnx", out=None):
 
 def _checked(out, format):
     """`out`, or UserError where it has the wrong ending or would replace what is no export."""
+    if format == "onnx" and not importlib.util.find_spec("tf2onnx"):
+        raise files.UserError(
+            "onnx: tf2onnx is not installed; pip install --require-hashes -r requirements-use.txt"
+        )
     ending = Path(NAMES[format]).suffix
     if ending and (out.suffix != ending or out.is_dir()):
         raise files.UserError(
@@ -77,6 +85,18 @@ def _checked(out, format):
     if not ending and out.exists() and not (out / "MLmodel").is_file():
         raise files.UserError(f"{out}: exists and is no MLflow model; choose another --out")
     return out
+
+
+@contextlib.contextmanager
+def _described(path, about):
+    """Yield the model's file, or where it does not say so itself, a copy that says `about`."""
+    if read_about(path).classes:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / path.name
+        describe(path, about, copy)
+        yield copy
 
 
 def compare(network, converted, runtime, load, path):
@@ -91,7 +111,7 @@ def compare(network, converted, runtime, load, path):
         missing = f"not compared with Keras, as {error.name} is not installed"
         return f"{missing}; requirements-dev.txt has it"
     faces = _random_faces()
-    prepared = inference.prepare(network, faces[..., 0])[..., None]
+    prepared = prepare(network, faces[..., 0])[..., None]
     expected = np.asarray(converted.predict_on_batch(prepared))
     difference = float(np.abs(run(faces) - expected).max())
     if not difference <= MAX_DIFFERENCE:

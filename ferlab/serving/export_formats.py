@@ -1,8 +1,8 @@
 """A network as an ONNX or LiteRT file, and such a file as a function to call.
 
 Both hold the network alone, in float32 whatever it was trained in: faces uint8 (n, 48, 48, 1), any
-n, to probabilities float32 (n, C). A network that was trained on equalised faces equalises them
-itself in there.
+n, to probabilities float32 (n, C). What is done to faces before the network sees them (equalising,
+scaling) happens in there.
 """
 
 import json
@@ -13,9 +13,10 @@ import warnings
 
 import numpy as np
 
-from ferlab.files import UserError
+from ferlab.evaluation.network.about import SCALINGS, About
 from ferlab.models import SHAPE
 
+AS_IT_IS = About()  # of a network that wants its faces neither equalised nor scaled
 OPSET = 18  # of ONNX, the newest that tf2onnx writes
 
 
@@ -27,6 +28,8 @@ def in_float32(network):
     import keras
 
     def layer_in_float32(layer):
+        if isinstance(layer, keras.Model):  # a network within one
+            return in_float32(layer)
         return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
 
     converted = keras.models.clone_model(network, clone_function=layer_in_float32)
@@ -34,18 +37,14 @@ def in_float32(network):
     return converted
 
 
-def write_onnx(network, about, path, equalize=False):
-    """`about` (a dict) goes into the file's metadata; what is not text in it, as JSON. UserError
-    without tf2onnx.
+def write_onnx(network, about, path, use=AS_IT_IS):
+    """`about` (a dict) goes into the file's metadata; what is not text in it, as JSON. use: how the
+    network wants its faces.
     """
-    try:
-        import tf2onnx
-    except ImportError:
-        raise UserError(
-            "onnx: tf2onnx is not installed; pip install --require-hashes -r requirements-use.txt"
-        ) from None
+    import tf2onnx
+
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    function = _function(network, equalize)
+    function = _function(network, use)
     model, _ = tf2onnx.convert.from_function(
         function, function.input_signature, OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
     )
@@ -65,7 +64,7 @@ def run_onnx(path):
     return lambda faces: session.run(None, {"faces": faces})[0]
 
 
-def write_litert(network, about, path, equalize=False):
+def write_litert(network, about, path, use=AS_IT_IS):
     """Built-in operations only, nothing quantised; the format has no place for `about`."""
     import keras
     import tensorflow as tf
@@ -73,7 +72,7 @@ def write_litert(network, about, path, equalize=False):
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(network)
-        archive.add_endpoint("serve", _function(network, equalize))
+        archive.add_endpoint("serve", _function(network, use))
         archive.write_out(folder, verbose=False)
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
@@ -91,12 +90,15 @@ def run_litert(path):
     return lambda faces: signature(faces=faces)["probabilities"]
 
 
-def _function(network, equalize):
+def _function(network, use):
     """The network as a TensorFlow function, with names for its input and output."""
     import tensorflow as tf
 
     def probabilities(faces):
-        prepared = _equalized(faces) if equalize else faces
+        prepared = _equalized(faces) if use.equalize else faces
+        if use.scaling != "raw":
+            factor, offset = SCALINGS[use.scaling]
+            prepared = tf.cast(prepared, tf.float32) * factor + offset
         return {"probabilities": network(prepared, training=False)}
 
     return tf.function(

@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 
 from ferlab import dvc_files, files, params, recipes
-from ferlab.data.classes import CLASSES
-from ferlab.evaluation import tables
 
 RELEASED = Path(__file__).parents[2] / "pretrained"  # model.keras, model.json, README.md
 WORKSPACE_MODEL = Path("models/model.keras")
+CHOICES = (
+    "--model is a .keras file, workspace, a recipe's key, a DVC experiment or an MLflow run, or "
+    "nothing: the released model, at once"
+)
 
 
 @contextlib.contextmanager
@@ -27,9 +29,18 @@ def find_model(name):
         if not name:
             yield _released(), "tensorflow"
         elif Path(name).suffix == ".keras":
+            if not Path(name).exists():
+                raise files.UserError(f"{name}: not found; {CHOICES}")
             yield Path(name), "tensorflow"
         elif name == "workspace":
+            if not WORKSPACE_MODEL.exists():
+                raise files.UserError(
+                    f"{WORKSPACE_MODEL}: not found; `make repro` trains it, with params.yaml as it "
+                    "comes in minutes; or leave out --model for the released one"
+                )
             yield WORKSPACE_MODEL, params.raw()["train"]["backend"]
+        elif Path(name).is_file():
+            raise files.UserError(f"{name}: not a .keras file, as Keras 3 saves them; {CHOICES}")
         else:
             fetch(name, path)
             yield path, "tensorflow"
@@ -44,25 +55,9 @@ def _released():
     return path
 
 
-def class_names(path, count):
-    """The names for a model's `count` outputs: FER2013's seven, or six where disgust was merged
-    into anger.
-
-    For a model file that does not hold them; UserError, naming the file, for any other count.
-    """
-    without_disgust = tuple(name for name in CLASSES if name != tables.MERGE[0])
-    for names in (CLASSES, without_disgust):
-        if len(names) == count:
-            return names
-    raise files.UserError(
-        f"{path}: has {count} classes; expected the {len(CLASSES)} of FER2013, "
-        f"or {len(without_disgust)} without disgust"
-    )
-
-
 def fetch(name, path):
     """Copy the model of a recipe, experiment or MLflow run to `path`; UserError without one."""
-    from ferlab.tracking import artifacts, lookup
+    from ferlab.tracking import artifacts, lookup, store
 
     commits = {experiment: commit for experiment, commit, _ in dvc_files.experiments()}
     if name in commits:
@@ -70,11 +65,19 @@ def fetch(name, path):
     elif name in recipes.with_result():
         if "train" not in recipes.raw_recipe(recipes.recipe_of(name)[0]):
             raise files.UserError(f"{name}: this recipe trains no network; name another")
-        folder, fix = recipes.RECIPES, f"dvc --cd {recipes.RECIPES} repro predict@{name}"
+        folder = recipes.RECIPES
+        fix = f"dvc --cd {folder} repro predict@{name} trains it ({_cost(name)})"
         source = f"runs/{name}/model.keras"
         dvc_files.fetch(name, {source: path}, files.root() / folder, fix=fix)
-    elif not artifacts.fetch_model(name, path):
+    elif not store.exists() or not artifacts.fetch_model(name, path):
         raise files.UserError(
-            f"{name}: no model file, recipe, DVC experiment or MLflow run; "
-            f"known: {', '.join(lookup.names())}"
+            f"{name}: no model file, recipe, DVC experiment or MLflow run"
+            f"{recipes.known(name, lookup.names())}"
         )
+
+
+def _cost(key):
+    """How long the training of a recipe's committed result took, as text."""
+    run = recipes.read_result(key)[3]
+    minutes, cpu = sum(run.get("epochs", [])) / 60, run.get("machine", {}).get("cpu", "its machine")
+    return f"{minutes:.0f} minutes on {cpu}" if minutes else "its recipe says how long"

@@ -4,26 +4,18 @@ the webcam's picture.
 Pictures are answered and forgotten: none is written anywhere.
 """
 
-import functools
 import logging
 import os
 import re
 import secrets
 import socket
-import threading
-from pathlib import Path
 
-import numpy as np
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from ferlab import files, recipes
-from ferlab.data.readers import images
-from ferlab.evaluation import attention
+from ferlab import files
 from ferlab.reporting import pages
-from ferlab.serving import face_detection
-from ferlab.serving.model_lookup import RELEASED, WORKSPACE_MODEL
-from ferlab.serving.predictor import Predictor
+from ferlab.serving.analyzer import Analyzer
 
 MAX_BYTES = 20 << 20  # of an upload
 LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -38,96 +30,6 @@ POLICY = (
     "style-src 'nonce-{0}'; script-src 'nonce-{0}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-
-
-def choices(first=""):
-    """{name on the page: name for Predictor} of the models here.
-
-    In this order: `first`, the released one, the workspace's, the recipes'.
-    """
-    models = {first: first} if first else {}
-    if (RELEASED / "model.json").exists():
-        models["released"] = ""
-    if WORKSPACE_MODEL.exists():
-        models["workspace"] = "workspace"
-    runs = sorted((recipes.RECIPES / "runs").glob("*/model.keras"))
-    return models | {path.parent.name: str(path) for path in runs}
-
-
-class Analyzer:
-    """What all requests share: one detector, and the last few networks that were asked for.
-
-    Call it from any thread with the bytes of a picture.
-    """
-
-    def __init__(self, first="", detector=None):
-        """first: the model shown first, as in find_model. detector: as in Predictor. Raises
-        UserError.
-        """
-        self._first, self._lock, self.detector = first, threading.Lock(), None
-        self._cached = functools.lru_cache(4)(self._fresh)
-        if not self.names():
-            raise files.UserError(
-                "no model to show; `dvc repro` trains one, or name one: --model FILE"
-            )
-        # now: what is wrong with it is reported before anybody looks at the page
-        predictor = self._load(self.names()[0])
-        if detector != "none":  # after the network, which silences TensorFlow
-            self.detector = predictor.detector = face_detection.Detector(detector)
-
-    def names(self):
-        """The names of the models that the page offers."""
-        return list(choices(self._first))
-
-    def __call__(self, content, name="", cam=False):
-        """The answer to the bytes of a picture, ready for JSON. cam: with HiResCAM. Raises
-        UserError.
-        """
-        if (name := name or self.names()[0]) not in self.names():
-            raise files.UserError(f"model {name!r}: not here; choose {', '.join(self.names())}")
-        picture = np.asarray(images.decode(content, "the picture").convert("RGB"))
-        with self._lock:  # loading one network resets what Keras shares with the others
-            predictor = self._load(name)
-        height, width = picture.shape[:2]
-        return {
-            "width": width,
-            "height": height,
-            "model": name,
-            "classes": predictor.classes,
-            "faces": self._faces(predictor, picture, cam),
-        }
-
-    def _faces(self, predictor, picture, cam):
-        """A dict for each face: x, y, side, probabilities; with `cam` its HiResCAM as a data
-        address.
-        """
-        squares = predictor.squares(picture)
-        if not len(squares):
-            return []
-        cut = np.stack([images.cut(picture, square) for square in squares])
-        with self._lock:
-            probabilities = predictor.probabilities(cut)
-            classes = probabilities.argmax(axis=1)
-            heat = attention.hires_cam(predictor.network, cut, classes) if cam else []
-        faces = [
-            {"x": x, "y": y, "side": side, "probabilities": [round(value, 4) for value in row]}
-            for (x, y, side), row in zip(squares.tolist(), probabilities.tolist(), strict=True)
-        ]
-        for answer, face, its_heat in zip(faces, cut, heat, strict=False):
-            answer["cam"] = pages.inline(pages.png(face_detection.reddened(face, its_heat)))
-        return faces
-
-    def _load(self, name):
-        model = choices(self._first)[name]
-        places = {"": RELEASED / "model.keras", "workspace": WORKSPACE_MODEL}
-        path = places.get(model, Path(model))
-        # trained again meanwhile, it is another one
-        return self._cached(name, path.stat().st_mtime_ns if path.exists() else 0)
-
-    def _fresh(self, name, changed):
-        predictor = Predictor(choices(self._first)[name], "none")
-        predictor.detector = self.detector
-        return predictor
 
 
 def application(analyzer, local=True):
@@ -147,6 +49,8 @@ def application(analyzer, local=True):
         lambda request, raised: error(raised.status_code, raised.detail)
     )
     app.exception_handler(files.UserError)(lambda request, raised: error(400, str(raised)))
+    # nobody is there to read it
+    app.exception_handler(ClientDisconnect)(lambda request, raised: error(499, "no client"))
 
     @app.middleware("http")
     async def guard(request: Request, proceed):
@@ -190,8 +94,8 @@ def _add_routes(app, analyzer, local):
         return {"models": analyzer.names()}
 
     @app.post("/predict")  # no `async`: runs in a thread of its own
-    def predict(content: bytes = Depends(_body), model: str = "", cam: str = "0"):
-        return analyzer(content, model, cam == "1")
+    def predict(content: bytes = Depends(_body), model: str = "", cam: str = "0", live: str = "0"):
+        return analyzer(content, model, cam == "1", live == "1")
 
 
 async def _body(request: Request):
@@ -209,7 +113,7 @@ async def _body(request: Request):
     raise HTTPException(413, f"the picture: larger than {MAX_BYTES >> 20} MB; choose a smaller one")
 
 
-def serve(host, port, model="", detector=None):
+def serve(host, port, model="", detector=None, said=None, min_face=None):
     """Show the page until Ctrl-C. port: 0 for any that is free. The others as in Analyzer; raises
     UserError.
     """
@@ -218,7 +122,7 @@ def serve(host, port, model="", detector=None):
     shown = f"[{host}]" if ":" in host else host
     with _listening(host, port, shown) as listening:
         local = bool(LOOPBACK.fullmatch(shown))
-        analyzer = Analyzer(model, detector)
+        analyzer = Analyzer(model, detector, said, min_face)
         if detector is None and analyzer.detector.name == "haar":
             print(
                 "faces are found by OpenCV's cascade; a better detector: "

@@ -17,37 +17,63 @@ import pandas as pd
 from ferlab import files
 from ferlab.data.readers import images
 from ferlab.data.readers.archives import is_junk
-from ferlab.serving import clips, face_detection
+from ferlab.serving import face_detection
+from ferlab.serving.clips import frames
+from ferlab.serving.clips.tracks import SMOOTH
 from ferlab.serving.predictor import Predictor
 
 BATCH = 16  # photos whose faces are classified together
-COLUMNS = ["file", "frame", "x", "y", "width", "height", "expression", "probability"]
+COLUMNS = [
+    "file",
+    "frame",
+    "seconds",
+    "face",
+    "x",
+    "y",
+    "width",
+    "height",
+    "expression",
+    "probability",
+]
 
 
 def predict(
-    inputs, out=Path("predictions"), model="", detector=None, camera=None, json=False, seconds=None
+    inputs,
+    out=Path("predictions"),
+    model="",
+    detector=None,
+    camera=None,
+    json=False,
+    seconds=None,
+    said=None,
+    min_face=None,
+    every=1,
+    smooth=SMOOTH,
 ):
     """Predict all inputs; returns how many could not be read. What the others gave is kept whatever
     happens.
 
-    inputs: paths of photos, clips and folders. out: the folder to write. model, detector: as in
-    Predictor. camera: its number, watched for some seconds or until Ctrl-C. json: the table as
-    JSON. Raises UserError.
+    inputs: paths of photos, clips and folders. out: the folder to write. model, detector, said,
+    min_face: as in Predictor. every, smooth: of clips, as in frames.predict_clip. camera: its
+    number, watched for some seconds or until Ctrl-C. json: the table as JSON. Raises UserError.
     """
     entries, rows, failed = gather(inputs, out), [], 0
     if not entries and camera is None:
         raise files.UserError("nothing to predict; name photos, clips or folders, or --camera 0")
-    predictor = Predictor(model, detector)
+    predictor = Predictor(model, detector, said, min_face)
     detector = predictor.detector.name if predictor.detector else "none"
     print(f"model: {model or 'the released one'}; detector: {detector}")
     try:
         for batch in _batches([entry for entry in entries if not _is_clip(entry[0])]):
             failed += _predict_photos(predictor, batch, out, rows)
         for path, name in filter(lambda entry: _is_clip(entry[0]), entries):
-            failed += clips.predict_clip(predictor, str(path), name, out / result_name(name), rows)
+            target = out / result_name(name)
+            failed += frames.predict_clip(
+                predictor, str(path), name, target, rows, every=every, smooth=smooth
+            )
         if camera is not None:
             name = f"camera-{camera}.mp4"
-            clips.predict_clip(predictor, camera, name, out / name, rows, seconds)
+            frames.predict_clip(predictor, camera, name, out / name, rows, seconds, every, smooth)
     except KeyboardInterrupt:
         print("stopped; what was found so far is kept")
     except Exception:  # no such camera, a full disk
@@ -90,7 +116,7 @@ def _listed(path, out):
         return [(path, Path(path.name))]
     if not path.is_dir():
         raise files.UserError(f"{path}: not found; name photos, clips or folders of them")
-    endings = (*images.NAMES, *clips.NAMES)
+    endings = (*images.NAMES, *frames.NAMES)
     listed, left_out = [], Counter()
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path)
@@ -111,12 +137,12 @@ def _listed(path, out):
 
 
 def _is_clip(path):
-    return path.suffix.lower() in clips.NAMES
+    return path.suffix.lower() in frames.NAMES
 
 
 def _batches(photos):
     starts = range(0, len(photos), BATCH)
-    for start in clips.progress(starts, "photos", quiet=len(photos) <= BATCH):
+    for start in frames.progress(starts, "photos", quiet=len(photos) <= BATCH):
         yield photos[start : start + BATCH]
 
 
@@ -130,12 +156,13 @@ def _predict_photos(predictor, entries, out, rows):
         except (files.UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
     for name, picture, result in zip(names, pictures, predictor(pictures), strict=True):
-        squares, probabilities = result
-        words = predictor.words(probabilities)
-        faces = zip(squares.tolist(), probabilities, strict=True)
-        rows += [(str(name), 0, *face) for face in faces]
+        faces, probabilities = result
+        words, squares = predictor.words(probabilities), faces.squares
+        found = zip(squares.tolist(), probabilities, strict=True)
+        rows += [(str(name), 0, 0, number, *face) for number, face in enumerate(found)]
         _write_picture(out / result_name(name), face_detection.draw(picture, squares, words))
-        print(f"{name}: {', '.join(words) or 'no face found'}")
+        remark = f" ({faces.remark()})" if faces.remark() else ""
+        print(f"{name}: {', '.join(words) or 'no face found'}{remark}")
     return len(entries) - len(pictures)
 
 
@@ -156,11 +183,11 @@ def _write_table(rows, classes, out, json):
 
 
 def _table(rows, classes):
-    """A frame of (file, frame, square, probabilities) rows; face: its number in the picture."""
+    """A frame of (file, frame, seconds, face, square, probabilities) rows; face: its number in the
+    photo, the largest first, or through the clip.
+    """
     lines = []
-    for name, frame, (x, y, side), row in rows:
+    for *at, (x, y, side), row in rows:
         expression = (classes[row.argmax()], float(row.max()))
-        lines.append((name, frame, x, y, side, side, *expression, *map(float, row)))
-    table = pd.DataFrame(lines, columns=[*COLUMNS, *(f"p_{name}" for name in classes)])
-    table.insert(2, "face", table.groupby(["file", "frame"]).cumcount())
-    return table
+        lines.append((*at, x, y, side, side, *expression, *map(float, row)))
+    return pd.DataFrame(lines, columns=[*COLUMNS, *(f"p_{name}" for name in classes)])

@@ -5,11 +5,10 @@ import threading
 
 import numpy as np
 
-from ferlab.data.readers import images
 from ferlab.evaluation import inference
-from ferlab.files import UserError
+from ferlab.evaluation.network import loading
 from ferlab.serving import face_detection
-from ferlab.serving.model_lookup import class_names, find_model
+from ferlab.serving.model_lookup import find_model
 
 # Pixels: a picture no larger, in which no face is found, is taken for a face already cut out
 MAX_CUT_OUT = 96
@@ -21,20 +20,19 @@ class Predictor:
     classes: the names of the network's C outputs, in their order.
     """
 
-    def __init__(self, model="", detector=None):
-        """model: as in `find_model`. detector: as in face_detection.Detector, or `none`: each
-        picture is one face.
+    def __init__(self, model="", detector=None, said=None, min_face=None):
+        """model: as in `find_model`. detector, min_face: as in face_detection.Detector, or `none`:
+        each picture is one face. said: the About of a model file that does not say how to use it.
 
-        Raises UserError where there is no such model or detector, or the model's classes are
-        unknown.
+        Raises UserError where there is no such model or detector, or the model cannot be used.
         """
+        if detector != "none":
+            face_detection.chosen(detector)  # before the network, which takes seconds
+        fetched = model and model != "workspace" and not str(model).endswith(".keras")
         with find_model(model) as (path, backend):
-            self.network = inference.load(path, backend)
-        outputs = self.network.output_shape[-1]
-        self.classes = self.network.about.classes or class_names(path, outputs)
-        if len(self.classes) != outputs:
-            raise UserError(f"{path}: has {outputs} classes, expected {len(self.classes)}")
-        self.detector = None if detector == "none" else face_detection.Detector(detector)
+            self.network = loading.load(path, backend, said=said, shown=model if fetched else path)
+        self.classes = self.network.about.classes
+        self.detector = None if detector == "none" else face_detection.Detector(detector, min_face)
         self._lock = threading.Lock()
 
     def probabilities(self, faces):
@@ -46,31 +44,36 @@ class Predictor:
             predicted = inference.predict(self.network, padded, flip=True, batch=min(size, 512))
         return predicted[: len(faces)]
 
-    def squares(self, picture):
-        """int64 (n, 3): x, y and side, in pixels, of the faces in an RGB picture, uint8 (H, W, 3).
+    def faces(self, picture, turn=True):
+        """The Faces of an RGB picture, uint8 (H, W, 3); of a small one in which none is found, the
+        whole.
 
-        Of a small picture in which none is found, the whole.
+        turn: try the picture turned, too, where no face is upright.
         """
-        squares = self.detector(picture) if self.detector else whole(picture)
-        if not len(squares) and max(picture.shape[:2]) <= MAX_CUT_OUT:
-            return whole(picture)
-        return squares
+        if self.detector is None:
+            return face_detection.Faces(whole(picture))
+        small = max(picture.shape[:2]) <= MAX_CUT_OUT
+        upright = turn and not small
+        found = (
+            self.detector.upright(picture)
+            if upright
+            else face_detection.Faces(self.detector(picture))
+        )
+        if small and not len(found.squares):
+            return face_detection.Faces(whole(picture), whole=True)
+        return found
 
-    def __call__(self, pictures):
-        """[(squares, probabilities)] of RGB pictures, all their faces classified together."""
-        squares = [self.squares(picture) for picture in pictures]
-        faces = [
-            images.cut(picture, square)
-            for picture, its_squares in zip(pictures, squares, strict=True)
-            for square in its_squares
-        ]
+    def __call__(self, pictures, turn=True):
+        """[(Faces, probabilities)] of RGB pictures, all their faces classified together."""
+        found = [self.faces(picture, turn) for picture in pictures]
+        cut = [faces.cut(picture) for picture, faces in zip(pictures, found, strict=True)]
         probabilities = np.zeros((0, len(self.classes)), np.float32)
-        if faces:
-            probabilities = self.probabilities(np.stack(faces))
-        bounds = itertools.pairwise(np.cumsum([0, *map(len, squares)]))
+        if any(map(len, cut)):
+            probabilities = self.probabilities(np.concatenate(cut))
+        bounds = itertools.pairwise(np.cumsum([0, *map(len, cut)]))
         return [
-            (its_squares, probabilities[start:end])
-            for its_squares, (start, end) in zip(squares, bounds, strict=True)
+            (faces, probabilities[start:end])
+            for faces, (start, end) in zip(found, bounds, strict=True)
         ]
 
     def words(self, probabilities):

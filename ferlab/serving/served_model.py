@@ -65,7 +65,6 @@ class Served(PythonModel):
                 f"{path}: not the model that was exported (its sha256 differs); export it again"
             )
         self.predictor = Predictor(path, "none")
-        self.predictor.classes = tuple(about["classes"])
         self.detectors = {}
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
@@ -89,10 +88,10 @@ class Served(PythonModel):
                             zip(predictor.classes, row.astype(float).round(6).tolist(), strict=True)
                         ),
                     }
-                    for square, row in zip(squares.tolist(), probabilities, strict=True)
+                    for square, row in zip(faces.squares.tolist(), probabilities, strict=True)
                 ]
             }
-            for squares, probabilities in predictor(pictures)
+            for faces, probabilities in predictor(pictures)
         ]
 
     def _with(self, name):

@@ -81,7 +81,7 @@ def _log_model(path):
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from ferlab.evaluation import inference
+    from ferlab.evaluation.network.about import read_about
     from ferlab.training import backend
 
     settings = params.raw(path.parent.parent / "params.yaml")["train"]
@@ -93,7 +93,7 @@ def _log_model(path):
     model.save = lambda target, **_: shutil.copyfile(path, target)
     packages = ("keras", settings["backend"], "numpy")
     # a bare Keras network cannot equalise faces: who loads it reads in `about` whether to
-    about = dataclasses.asdict(inference.read_about(path))
+    about = dataclasses.asdict(read_about(path))
     mlflow.keras.log_model(
         model,
         name="model",

@@ -41,12 +41,12 @@ def find(name):
     commits = {experiment: commit for experiment, commit, _ in dvc_files.experiments()}
     if name in commits:
         return _experiment(name, commits[name])
-    result = _tracked(name)
+    result = _tracked(name) if store.exists() else None
     if result:
         return result
     raise files.UserError(
-        f"{name}: no recipe with a result, no DVC experiment and no MLflow run; "
-        f"known: {', '.join(names())}"
+        f"{name}: no recipe with a result, no DVC experiment and no MLflow run"
+        f"{recipes.known(name, names())}"
     )
 
 

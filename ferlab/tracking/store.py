@@ -48,6 +48,11 @@ def store():
         yield mlflow.MlflowClient()
 
 
+def exists():
+    """Whether there is a store that could know a run: asking MLflow takes seconds."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (files.root() / "mlflow.db").exists()
+
+
 @contextlib.contextmanager
 def answering():
     """Turn MLflow's own errors inside into a UserError: the store does not answer."""

@@ -173,6 +173,12 @@ def test_a_missing_output_is_found_with_the_command_that_brings_it(folder):
     assert list(doctor.missing()) == []
 
 
+def test_a_list_that_would_write_outside_the_checkout_is_found(folder):
+    assert list(doctor.dvc_lists()) == []
+    (folder / ".dvc/cache/files/md5/11/2.dir").write_text('[{"md5": "1", "relpath": "../x"}]')
+    assert "do not check it out" in next(doctor.dvc_lists())[0]
+
+
 def test_a_lock_of_an_older_pipeline_is_found(folder):
     assert list(doctor.old_lock()) == []
     (folder / "dvc.yaml").write_text((folder / "dvc.yaml").read_text().replace("a.csv", "c.csv"))

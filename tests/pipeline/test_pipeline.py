@@ -30,7 +30,7 @@ EXEMPT = {
 # What evaluate loads only to give MLflow a copy of the model, with its signature.
 FOR_MLFLOW = (
     "ferlab.data.prepare",
-    "ferlab.evaluation.inference",
+    "ferlab.evaluation.network.about",
     "ferlab.training.backend",
 )
 

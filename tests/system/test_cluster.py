@@ -357,4 +357,7 @@ def test_recipes_are_trained_side_by_side_and_evaluated(nodes, tmp_path):
         assert repository(f"dvc --cd recipes status -q train@{key} evaluate@{key}") == ""
     assert ": epoch" not in repository(command)  # nothing is stale
     wrong = repository.run("python -m ferlab run-recipes silva --engine ray")
-    assert wrong.returncode == 1 and "no network 'silva'; choose of " in wrong.stderr
+    assert (
+        wrong.returncode == 1
+        and "no network 'silva', did you mean silva_2025? known: " in wrong.stderr
+    )

@@ -11,8 +11,10 @@ import pytest
 from ferlab import __main__, files, models
 from ferlab.data import prepare
 from ferlab.data.classes import CLASSES
+from ferlab.evaluation.network.about import About
 from ferlab.serving import export, export_formats
 from ferlab.training import backend, model_file
+from tests.builders import usable
 
 NETWORKS = ("small", "vgg", "resnet", "vit", "silva_2025")
 ABOUT = {"classes": list(CLASSES), "model": "x"}
@@ -55,7 +57,7 @@ def untrained(name, precision="float32", classes=CLASSES):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "small.keras"
-    model_file.save(untrained("small"), path)
+    model_file.save(untrained("small"), path, usable())
     return path
 
 
@@ -77,7 +79,7 @@ def test_onnx_equals_keras(name, tmp_path):
 def test_a_network_trained_on_equalised_faces_equalises_them_in_both_formats(form, tmp_path):
     network, path = export_formats.in_float32(untrained("small")), tmp_path / "model"
     write, _, run = export_formats.FORMATS[form]
-    write(network, ABOUT, path, equalize=True)
+    write(network, ABOUT, path, About(CLASSES, equalize=True))
     odd = FACES.copy()
     odd[0], odd[1], odd[2] = 77, 0, odd[2] // 9 + 100  # one level only, black, few levels
     found = run(path)(odd)
@@ -140,7 +142,7 @@ def test_the_command_tells_size_equality_and_speed(small, tmp_path, monkeypatch,
 @pytest.mark.slow
 def test_litert_has_its_classes_beside_it(tmp_path, capsys):
     six = tuple(name for name in CLASSES if name != "disgust")
-    model_file.save(untrained("small", "bfloat16", six), tmp_path / "six.keras")
+    model_file.save(untrained("small", "bfloat16", six), tmp_path / "six.keras", usable(six))
     export.export(str(tmp_path / "six.keras"), "litert", tmp_path / "six.tflite")
     assert json.loads((tmp_path / "six.tflite.json").read_text())["classes"] == list(six)
     said = capsys.readouterr().out
@@ -149,7 +151,7 @@ def test_litert_has_its_classes_beside_it(tmp_path, capsys):
 
 
 def test_what_differs_from_keras_is_not_written(small, tmp_path, monkeypatch):
-    def wrong(network, about, path, equalize):
+    def wrong(network, about, path, use):
         other = export_formats.in_float32(network)
         other.get_layer("logits").kernel.assign(1.01 * network.get_layer("logits").kernel)
         export_formats.write_onnx(other, about, path)

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import itertools
+import logging
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,9 +28,9 @@ from PIL import Image
 
 from ferlab import models
 from ferlab.data.classes import CLASSES
-from ferlab.serving import page, predictor
+from ferlab.serving import analyzer, face_detection, page, predictor
 from ferlab.training import backend, model_file
-from tests.builders import image
+from tests.builders import image, usable
 from tests.conftest import REPOSITORY
 
 FACE = (176, 65, 98)  # x, y and side of the astronaut's face
@@ -52,7 +54,7 @@ def network(path, seed):
     logits = made.get_layer("logits")
     logits.set_weights([20 * values for values in logits.get_weights()])
     path.parent.mkdir(parents=True, exist_ok=True)
-    model_file.save(made, path)
+    model_file.save(made, path, usable())
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(page, "RELEASED", folder / "pretrained")
+        patch.setattr(analyzer, "RELEASED", folder / "pretrained")
         network(Path("a.keras"), 1)
         network(Path("recipes/runs/other/model.keras"), 2)
         yield folder
@@ -72,11 +74,9 @@ def served(local=True):
     """The address of a running page."""
     import uvicorn
 
-    analyzer = page.Analyzer("a.keras", "haar")
+    shown = analyzer.Analyzer("a.keras", "haar")
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(
-            uvicorn.Config(page.application(analyzer, local), log_level="warning")
-        )
+        server = uvicorn.Server(uvicorn.Config(page.application(shown, local), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -131,8 +131,17 @@ def test_a_picture_without_a_face_has_none(address):
 
 
 def test_a_face_already_cut_out_is_one(address):
-    (one,) = ask(address, image(np.full((48, 48), 90, np.uint8))).json()["faces"]
+    answer = ask(address, image(np.full((48, 48), 90, np.uint8))).json()
+    (one,) = answer["faces"]
     assert (one["x"], one["y"], one["side"]) == (0, 0, 48)
+    assert answer["remark"] == "no face found: taken whole as a face"
+
+
+def test_a_photo_on_its_side_is_turned_and_the_webcams_picture_is_not(address, astronaut):
+    lying = image(np.ascontiguousarray(np.rot90(astronaut)), "JPEG", "RGB")
+    answer = ask(address, lying).json()
+    assert (len(answer["faces"]), answer["remark"]) == (1, "lying on its side")
+    assert ask(address, lying, live=1).json()["faces"] == []
 
 
 @pytest.mark.parametrize(
@@ -179,6 +188,24 @@ def test_too_large_an_upload_is_refused_before_it_is_sent_and_while_it_is(addres
     assert connection.getresponse().status == 413
     connection.close()
     assert ask(address, photo + bytes(MANY - len(photo))).status_code == 200
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing_in_the_log(address, photo):
+    lines, handler = [], logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage() + str(record.exc_info))
+    logging.getLogger("uvicorn.error").addHandler(handler)
+    host, _, port = address.removeprefix("http://").partition(":")
+    head = f"POST /predict HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(photo)}\r\n\r\n"
+    try:
+        for sent in (b"", photo[:1000], photo[:-1]):
+            with socket.create_connection((host, int(port))) as leaving:
+                leaving.sendall(head.encode() + sent)
+        answer = ask(address, photo)
+        time.sleep(0.2)  # until the others' ends are handled, too
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(handler)
+    assert answer.status_code == 200
+    assert lines == []
 
 
 def test_other_names_and_other_sites_are_refused(address, photo):
@@ -244,11 +271,11 @@ def test_the_page_needs_nothing_from_elsewhere_and_is_kept_nowhere(address):
 def test_two_users_are_served_at_once(address, photo, monkeypatch):
     both = threading.Barrier(2, timeout=120)  # breaks if the second is let in only after the first
 
-    def squares(self, picture):
+    def faces(self, picture, turn):
         both.wait()
-        return np.array([FACE])
+        return face_detection.Faces(np.array([FACE]))
 
-    monkeypatch.setattr(predictor.Predictor, "squares", squares)
+    monkeypatch.setattr(predictor.Predictor, "faces", faces)
     with ThreadPoolExecutor(2) as users:
         assert [answer.status_code for answer in users.map(ask, [address] * 2, [photo] * 2)] == [
             200,

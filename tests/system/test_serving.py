@@ -20,6 +20,7 @@ from ferlab.data.readers import images
 from ferlab.serving import export
 from ferlab.serving.predictor import Predictor
 from ferlab.training import backend, model_file
+from tests.builders import usable
 from tests.conftest import REPOSITORY
 
 HAAR = {"detector": "haar"}
@@ -29,7 +30,7 @@ HAAR = {"detector": "haar"}
 def model(tmp_path_factory):
     backend.start("tensorflow")
     path = tmp_path_factory.mktemp("model") / "small.keras"
-    model_file.save(models.build("small", len(CLASSES), 0.0), path)
+    model_file.save(models.build("small", len(CLASSES), 0.0), path, usable())
     return path
 
 
@@ -96,13 +97,13 @@ def test_a_changed_model_is_not_served(folder, tmp_path):
 def test_faces_are_those_of_predict_in_every_form_of_request(port, model, astronaut):
     cut = images.cut(astronaut, (171, 64, 107))
     photo, face = serve.encoded(astronaut), serve.encoded(cut)
-    (squares, given), (_, plain) = Predictor(str(model), "haar")(
+    (faces, given), (_, plain) = Predictor(str(model), "haar")(
         [astronaut, np.stack([cut] * 3, axis=-1)]
     )
     status, answer = serve.ask(port, {"inputs": [photo, face], "params": HAAR})
     assert status == 200
     (found,), (whole,) = (row["faces"] for row in answer["predictions"])
-    assert found["box"] == squares[0].tolist()
+    assert found["box"] == faces.squares[0].tolist()
     assert found["expression"] == CLASSES[given[0].argmax()]
     assert list(found["probabilities"]) == list(CLASSES)
     assert np.allclose(list(found["probabilities"].values()), given[0], atol=1e-5)

@@ -21,9 +21,9 @@ from PIL import Image
 
 from ferlab import files, params
 from ferlab.data.readers import sources
-from ferlab.evaluation import inference
+from ferlab.evaluation.network import loading
 from ferlab.files import UserError
-from tests.builders import csv_text, folder, image, images, tarred, tiny, zipped
+from tests.builders import csv_text, folder, image, images, tarred, tiny, usable, zipped
 from tests.conftest import REPOSITORY
 
 DATA = tiny()
@@ -465,7 +465,7 @@ def network(tmp_path_factory):
         keras.layers.Flatten(),
         keras.layers.Dense(3, activation="softmax", name="dense"),
     ]
-    model_file.save(keras.Sequential(layers, name="good"), path)
+    model_file.save(keras.Sequential(layers, name="good"), path, usable("abc"))
     return path
 
 
@@ -493,10 +493,12 @@ def configured(old, new):
 def lambda_layer(network, t):
     import keras
 
+    from ferlab.training import model_file
+
     model = keras.Sequential(
         [keras.Input((48, 48, 1)), keras.layers.Flatten(), keras.layers.Lambda(lambda x: x[:, :3])]
     )
-    model.save(t / "model.keras")
+    model_file.save(model, t / "model.keras", usable("abc"))
     return t / "model.keras"
 
 
@@ -572,7 +574,7 @@ MODELS = {
 @pytest.mark.parametrize("case", MODELS)
 def test_a_hostile_model_is_refused_in_one_line_and_runs_nothing(case, network, tmp_path):
     make, message = MODELS[case]
-    assert message in refused(inference.load, make(network, tmp_path), "tensorflow", 3)
+    assert message in refused(loading.load, make(network, tmp_path), "tensorflow", "abc")
 
 
 def test_a_model_that_is_neither_pinned_nor_trained_here_is_refused(network, tmp_path):
@@ -583,19 +585,21 @@ def test_a_model_that_is_neither_pinned_nor_trained_here_is_refused(network, tmp
     )
     path = top / "models/model.keras"
     assert "dvc.lock says 00000000000000000000000000000000" in refused(
-        inference.load, path, "tensorflow", 3
+        loading.load, path, "tensorflow", "abc"
     )
     digest = hashlib.md5(network.read_bytes()).hexdigest()
     folder(tmp_path / "lab", {f".ferlab/runs/{digest}.json": b"{}"})
-    inference.load(path, "tensorflow", 3)
+    loading.load(path, "tensorflow", "abc")
     shutil.rmtree(tmp_path / "lab/.ferlab")
     (top / "dvc.lock").write_text((top / "dvc.lock").read_text().replace("0" * 32, digest))
-    inference.load(path, "tensorflow", 3)
+    loading.load(path, "tensorflow", "abc")
 
 
 def test_a_sound_model_is_loaded_but_not_for_other_classes(network):
-    assert inference.load(network, "tensorflow", 3).count_params() == 3 * (48 * 48 + 1)
-    assert "has 3 classes, the data have 7" in refused(inference.load, network, "tensorflow", 7)
+    assert loading.load(network, "tensorflow", "abc").count_params() == 3 * (48 * 48 + 1)
+    assert "has the classes a, b, c; the data have a, b, d" in refused(
+        loading.load, network, "tensorflow", "abd"
+    )
 
 
 def test_the_corpus_is_as_large_as_the_docs_say():

@@ -13,15 +13,16 @@ from ferlab import models
 from ferlab.data import prepare
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import attention, inference
+from ferlab.evaluation.network import loading
+from ferlab.evaluation.network.about import About, read_about
 from ferlab.files import UserError
 from ferlab.serving.predictor import Predictor
 from ferlab.training import backend, batches, loop, model_file
-from tests.builders import tiny
+from tests.builders import tiny, usable
 
 FACES = (
     np.random.default_rng(0).integers(60, 140, (6, 6, 6), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
 )
-SIX = tuple(name for name in CLASSES if name != "disgust")
 
 
 def saved(path, classes=CLASSES, **about):
@@ -29,8 +30,7 @@ def saved(path, classes=CLASSES, **about):
     backend.start("tensorflow", seed=3)
     network = models.build("small", len(classes), 0.0)
     if about:
-        seen = {"labels": "fer2013", "dataset": "x", "digest": "0" * 64}
-        about = {"classes": list(classes)} | seen | about
+        about = usable(classes) | about
     model_file.save(network, path, about)
     return network
 
@@ -47,7 +47,7 @@ def pair(tmp_path_factory):
 def loaded(pair):
     """The models equal.keras and plain.keras as they are loaded for use."""
     names = ("equal", "plain")
-    return [inference.load(pair[1] / f"{name}.keras", "tensorflow", 7) for name in names]
+    return [loading.load(pair[1] / f"{name}.keras", "tensorflow", CLASSES) for name in names]
 
 
 def test_equalising_is_opencvs_on_each_face_alone_and_else_nothing_happens():
@@ -61,8 +61,8 @@ def test_equalising_is_opencvs_on_each_face_alone_and_else_nothing_happens():
 
 def test_the_file_says_how_the_network_is_used_and_predicting_goes_by_it(pair, loaded):
     (network, folder), (equal, plain) = pair, loaded
-    assert equal.about == inference.About(CLASSES, True, "fer2013", "x", "0" * 64)
-    assert inference.read_about(folder / "plain.keras").equalize is False
+    assert equal.about == About(CLASSES, True, "fer2013", "x", "0" * 64)
+    assert read_about(folder / "plain.keras").equalize is False
     expected = network.predict_on_batch(prepare.prepared(FACES, True)[..., None])
     np.testing.assert_allclose(inference.predict(equal, FACES), expected, atol=1e-5)
     unequalised = inference.predict(plain, FACES)
@@ -83,14 +83,6 @@ def test_what_is_explained_is_what_the_network_saw(loaded):
     maps = attention.feature_maps(equal, FACES[0], "pools")
     for name, expected in attention.feature_maps(plain, ready[0], "pools").items():
         np.testing.assert_allclose(maps[name], expected, atol=1e-4)
-
-
-def test_class_names_come_from_the_file_and_are_guessed_only_without(tmp_path):
-    saved(tmp_path / "six.keras", ("a", "b", "c", "d", "e", "f"), equalize=False)
-    assert Predictor(str(tmp_path / "six.keras"), "none").classes == ("a", "b", "c", "d", "e", "f")
-    saved(tmp_path / "old.keras", SIX)
-    assert inference.read_about(tmp_path / "old.keras") == inference.About()
-    assert Predictor(str(tmp_path / "old.keras"), "none").classes == SIX
 
 
 def test_saving_is_the_same_bytes_and_keras_reads_the_file_as_ever(pair, tmp_path):
@@ -153,4 +145,4 @@ def test_a_file_that_says_nonsense_of_itself_is_refused_in_one_line(content, bar
     with zipfile.ZipFile(tmp_path / "x.keras", "a") as archive:
         archive.writestr("ferlab.json", content)
     with pytest.raises(UserError, match="x.keras: not a usable Keras model"):
-        inference.load(tmp_path / "x.keras", "tensorflow")
+        loading.load(tmp_path / "x.keras", "tensorflow")

@@ -243,7 +243,9 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
         seen=seen, near_group=np.where(near | train, 0, -1)
     ).to_csv("data/audit.csv", index=False)
     result.history.to_csv("models/history.csv", index=False)
-    monkeypatch.setattr("ferlab.evaluation.inference.load", lambda path, name, classes: Network())
+    monkeypatch.setattr(
+        "ferlab.evaluation.network.loading.load", lambda path, name, classes: Network()
+    )
     monkeypatch.setattr("ferlab.tracking.runs.project", lambda folder: 1 / 0)
     predict.main(experiment())
     evaluate.main(experiment())

@@ -13,6 +13,7 @@ from ferlab.files import UserError
 NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".tif", ".tiff")
 NAMES += (".webp", ".avif", ".pgm", ".ppm", ".pbm", ".pnm")
 UNREAD = (".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".nef", ".arw", ".raw", ".svg", ".psd")
+HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # as phones save photos
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "PPM")
 GRAY = 8  # levels: the channels of a gray picture differ by less on average, in a lossy format too
 MAX_PIXELS = 50_000_000  # of what is decoded; a JPEG of more is halved while it is decoded
@@ -80,6 +81,8 @@ def decode(content, place):
     except Image.DecompressionBombError:
         shown = "far too many"
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+            raise UserError(f"{place}: HEIC, which is not read here; save it as JPEG") from None
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else "damaged image"
         raise UserError(f"{place}: {reason}; replace or remove it") from None
     limits = f"{MAX_PIXELS // 10**6} million are read, of a JPEG {MAX_JPEG // 10**6} million"

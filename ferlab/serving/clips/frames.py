@@ -1,4 +1,5 @@
-"""Clips and cameras, frame by frame: a copy with a square and a word around each face."""
+"""Clips and cameras, frame by frame: a copy with a square and a word around each face, and a chart
+of the expressions over time."""
 
 import sys
 import time
@@ -7,17 +8,21 @@ import cv2
 
 from ferlab import files
 from ferlab.serving import face_detection
+from ferlab.serving.clips import chart
+from ferlab.serving.clips.tracks import SMOOTH, Tracks
 
 NAMES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 FALLBACK_RATE = 25  # frames a second, where a camera or a damaged file gives none that can be
 
 
-def predict_clip(predictor, source, name, target, rows, seconds=None):
+def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, smooth=SMOOTH):
     """Predict every frame of a file (a str), or of a camera (its number) until Ctrl-C or for some
     seconds.
 
-    name: what the output calls it. target: the .mp4 to write. rows: gets (name, frame, square,
-    probabilities) of each face. Returns 1 where the file cannot be read, else 0; raises UserError
+    name: what the output calls it. target: the .mp4 to write; beside it a chart is written. rows:
+    gets (name, frame, seconds, number of the face, square, probabilities) of each face. every: only
+    each such frame is looked at, and what was found is drawn on the next ones, too. smooth: as in
+    Tracks. Returns 1 where the file cannot be read, else 0; raises UserError
     where there is no such camera, and KeyboardInterrupt, with everything written, after a Ctrl-C.
     """
     capture = cv2.VideoCapture(source)
@@ -25,10 +30,11 @@ def predict_clip(predictor, source, name, target, rows, seconds=None):
         readable, frame = capture.read()
         if not readable:
             return _unreadable(source)
-        frames, stopped = _Frames(predictor, name, rows, isinstance(source, int)), False
+        rate, stopped, before = _rate(capture), False, len(rows)
+        frames = _Frames(predictor, name, rows, rate, isinstance(source, int), every, smooth)
         with files.replacing(target) as part:
             temporary = part.with_name(f"{part.name}.mp4")  # OpenCV insists on the ending
-            writer = _writer(temporary, name, _rate(capture), frame.shape)
+            writer = _writer(temporary, name, rate, frame.shape)
             bar = progress(None, str(name), total=_length(capture, source))
             try:
                 for picture in _pictures(capture, frame, seconds):
@@ -42,7 +48,7 @@ def predict_clip(predictor, source, name, target, rows, seconds=None):
             temporary.rename(part)
     finally:
         capture.release()
-    print(f"{name}: {frames.count} frames, {sum(row[0] == str(name) for row in rows)} faces")
+    print(_summary(frames, rows[before:], predictor.classes, target.parent / f"{name}.chart.png"))
     if stopped:
         raise KeyboardInterrupt
     return 0
@@ -55,25 +61,51 @@ def progress(iterable, text, quiet=False, **options):
     return tqdm(iterable, text, disable=True if quiet else None, leave=False, **options)
 
 
-class _Frames:
-    """The frames of a clip or a camera while they are predicted; count: how many were."""
+def _summary(frames, rows, classes, path):
+    """A line on a clip; draws its chart at `path`."""
+    times, numbers = [row[2] for row in rows], [row[3] for row in rows]
+    chart.write(path, times, numbers, [row[5] for row in rows], classes)
+    different = len(set(numbers))
+    people = f"{different} different face{'' if different == 1 else 's'}"
+    found = f"{people}, {len(rows)} times; over time: {path}" if rows else "no face found"
+    return f"{frames.name}: {frames.count} frames, {frames.seconds():.1f} s, {found}"
 
-    def __init__(self, predictor, name, rows, is_camera):
-        self.predictor, self.name, self.rows, self.is_camera = predictor, name, rows, is_camera
+
+class _Frames:
+    """The frames of a clip or a camera while they are predicted; count: how many there were."""
+
+    def __init__(self, predictor, name, rows, rate, is_camera, every, smooth):
+        self.predictor, self.name, self.rows, self.rate = predictor, name, rows, rate
+        self.is_camera, self.every, self.tracks = is_camera, every, Tracks(smooth)
         self.count, self.began, self.expressions = 0, time.monotonic(), None
+        self.shown = ()  # squares and words
+
+    def seconds(self):
+        """Since the clip began, by its frames, or by the clock of a camera."""
+        return time.monotonic() - self.began if self.is_camera else self.count / self.rate
 
     def predict(self, picture):
         """A copy of an RGB picture with its faces, added to `rows`; prints a camera's changes."""
-        ((squares, probabilities),) = self.predictor([picture])
-        faces = zip(squares.tolist(), probabilities, strict=True)
-        self.rows += [(str(self.name), self.count, *face) for face in faces]
-        words = self.predictor.words(probabilities)
-        expressions = [self.predictor.classes[row.argmax()] for row in probabilities]
+        if self.count % self.every == 0:
+            self._look(picture)
+        self.count += 1
+        return face_detection.draw(picture, *self.shown)
+
+    def _look(self, picture):
+        ((faces, probabilities),) = self.predictor([picture], turn=False)
+        seconds, squares = self.seconds(), faces.squares
+        numbers, smoothed = self.tracks(seconds, squares, probabilities)
+        at = (str(self.name), self.count, round(seconds, 3))
+        found = zip(numbers, squares.tolist(), smoothed, strict=True)
+        self.rows += [(*at, *face) for face in found]
+        words = self.predictor.words(smoothed)
+        expressions = [self.predictor.classes[row.argmax()] for row in smoothed]
         if self.is_camera and expressions != self.expressions:
-            seconds = time.monotonic() - self.began
             print(f"{seconds:6.1f} s  {', '.join(words) or 'no face'}", flush=True)
-        self.expressions, self.count = expressions, self.count + 1
-        return face_detection.draw(picture, squares, words)
+        several = len(words) > 1 or numbers != [0]
+        texts = zip(numbers, words, strict=True)
+        words = [f"{number}: {text}" if several else text for number, text in texts]
+        self.expressions, self.shown = expressions, (squares, words)
 
 
 def _pictures(capture, frame, seconds):
