@@ -38,7 +38,7 @@ def fit(dataset, settings, on_epoch=None):
     from ferlab.training import backend, loop, schedule
     from ferlab.training.callbacks import Callbacks
 
-    backend.start(settings.backend, settings.precision, settings.seed)
+    backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
     costs = schedule.step_costs(settings)
     shown = Progress(settings.epochs, settings.select_on, costs)
 
