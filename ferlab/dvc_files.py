@@ -3,6 +3,7 @@
 The one place that reads DVC's formats. Needs no DVC but for `fetch`.
 """
 
+import functools
 import subprocess
 
 from ruamel.yaml import YAML, YAMLError
@@ -54,12 +55,22 @@ def parameters(stages):
 
 
 def locked(folder):
-    """{path: md5} of every output that the dvc.lock in `folder` names.
+    """{path: md5} of every output that the dvc.lock in `folder` names; raises as locked_stages."""
+    return outputs(locked_stages(folder))
+
+
+def locked_stages(folder):
+    """The stages of the dvc.lock in `folder`, as {stage: nested dicts}; not to be changed.
 
     Raises FileNotFoundError where there is none, UserError where it is damaged.
     """
     path = folder / "dvc.lock"
-    return outputs(stages(path.read_text(encoding="utf-8"), path))
+    return _parsed(path.read_text(encoding="utf-8"), path)
+
+
+@functools.lru_cache(maxsize=4)  # the record's takes a second, and is asked for each result
+def _parsed(text, path):
+    return stages(text, path)
 
 
 def show(folder, revision, file):

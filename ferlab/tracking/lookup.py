@@ -78,7 +78,7 @@ def workspace(folder=Path("."), name=WORKSPACE):
 def _recipe(key):
     """The committed result of a recipe's key."""
     _, details, history, run = recipes.read_result(key)
-    values, seconds = recipes.raw_recipe(*recipes.recipe_of(key)), run.get("epochs", [])
+    values, seconds = recipes.pinned(key), run.get("epochs", [])
     return Result(key, values, details, tables.of_recipe(key), history, seconds)
 
 

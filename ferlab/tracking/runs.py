@@ -84,14 +84,13 @@ def project_recipe(key):
     Returns its id.
     """
     folder = recipes.result_folder(key)
-    recipe, seed = recipes.recipe_of(key)
-    settings = recipes.raw_recipe(recipe, seed)
+    settings = recipes.pinned(key)
     settings.pop("explain", None)
     run = files.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
     hashed = ("predictions.csv.gz", "details.json", "metrics.json")
     result = results.result_key(settings, *(files.md5(folder / name) for name in hashed))
     paths = [file for file in sorted(folder.iterdir()) if file.name != "run.json"]
-    tags = {"ferlab.recipe": recipe}
+    tags = {"ferlab.recipe": recipes.recipe_of(key)[0]}
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "params.yaml"  # so that the run can be compared by its id
         params.write(settings, written)
