@@ -6,7 +6,7 @@ All may use everything in ferlab and stages; nothing there uses them.
 import sys
 from pathlib import Path
 
-from ferlab import files
+from ferlab import files, secrets
 from ferlab.data.dataset import Dataset
 
 FACES = Path(".ferlab/bench/faces")  # FER2013, read once
@@ -63,6 +63,6 @@ def run(main):
     try:
         main()
     except files.UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {secrets.masked(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped; what was finished and written is kept")

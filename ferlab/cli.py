@@ -6,6 +6,7 @@ import os
 import sys
 
 from ferlab.files import UserError
+from ferlab.secrets import masked
 
 _VERBS = {}  # name: (function, text, arguments), in the order in which --help lists them
 _CLUSTER = {"address": "local", "nodes": 1, "storage": None}  # defaults of --engine ray
@@ -94,7 +95,7 @@ def run():
     try:
         arguments.call(arguments)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {masked(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:  # a full disk, a read-only folder, a file in a folder's place

@@ -8,7 +8,7 @@ import subprocess
 
 from ruamel.yaml import YAML, YAMLError
 
-from ferlab import files
+from ferlab import files, secrets
 
 
 def stages(text, name="dvc.lock"):
@@ -119,7 +119,7 @@ def fetch(name, sources, folder=None, revision=None, fix=""):
             target.parent.mkdir(parents=True, exist_ok=True)
             system.get(source, str(target), recursive=system.isdir(source))
     except Exception as error:  # DVC raises many kinds
-        reason = files.one_line(error)
+        reason = secrets.one_line(error)
         raise files.UserError(
             f"{name}: {source} is not in DVC's cache ({reason}); "
             + (fix or f"dvc exp apply {name} && dvc repro")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ferlab import secrets
 from ferlab.data.classes import CLASSES
 from ferlab.files import UserError
 
@@ -36,6 +37,7 @@ class Download(Section):
     """Which faces: `sample`, `fer2013`, a path, or an https address."""
 
     dataset: Annotated[str, Field(min_length=1)]
+    without_secret = field_validator("dataset")(secrets.refused)
 
 
 class Eda(Section):
@@ -240,4 +242,5 @@ def _explain(error, values, sections):
     value = values[where[0]]
     if section and len(where) > 1:
         value = value[where[1]]
+    value = secrets.masked(value) if isinstance(value, str) else value
     return f"{key} = {SHORT.repr(value)}: {message[0].lower() + message[1:]}"

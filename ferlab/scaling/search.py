@@ -7,6 +7,7 @@ from pathlib import Path
 from ferlab import params
 from ferlab.files import UserError
 from ferlab.scaling import sweep_file, sweep_page
+from ferlab.secrets import masked
 from ferlab.tracking import epoch_logger, store
 from ferlab.training import fingerprint
 
@@ -92,6 +93,7 @@ class Search:
         """A trial failed; UserError at the third."""
         trial.end("FAILED", self.states.FAIL, wait=wait)
         self.failures += 1
+        error = masked(error)  # of a node, perhaps with the address of the storage
         report(f"trial {trial.optuna.number} failed: {error}")
         if self.failures == MAX_FAILURES:
             raise UserError(f"three trials failed, the last: {error}") from None

@@ -74,7 +74,7 @@ def project_explained(folder):
         return
     with store.store() as client:
         for run in search.with_key(client, *_key_and_name(folder)):
-            if not client.list_artifacts(run.info.run_id, "explain"):
+            if not artifacts.files_of(run).list_artifacts("explain"):
                 client.log_artifacts(run.info.run_id, str(explained), "explain")
 
 
@@ -101,8 +101,7 @@ def project_recipe(key):
 
 
 def _key_and_name(folder, name=None):
-    hashes = [files.md5(folder / file) for file in results.RESULT]
-    key = results.result_key(params.raw(folder / "params.yaml"), *hashes)
+    key = results.key_in(folder)
     return key, name or os.environ.get("DVC_EXP_NAME") or f"repro-{key[:8]}"
 
 

@@ -17,6 +17,7 @@ EXEMPT = {
     "ferlab.dvc_files": "reads dvc.lock, to check the hash of a model",
     "ferlab.params": "checks values; the values themselves are declared as params",
     "ferlab.progress": "what is shown while training",
+    "ferlab.secrets": "how addresses are shown",
     "ferlab.recipes": "names of the recipes and where their results lie",
     "ferlab.scaling": "sends the same training elsewhere, and only with FERLAB_RAY",
     "ferlab.tracking": "projects finished files into MLflow; writes no output",

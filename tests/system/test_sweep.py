@@ -254,7 +254,7 @@ class FadingCluster(FakeCluster):
 
 
 @pytest.mark.parametrize(("keep", "value"), [("best", 0.6), ("last", 0.4)])
-def test_a_trial_is_judged_by_the_epoch_whose_weights_it_keeps(workspace, keep, value):
+def test_a_trial_counts_with_the_epoch_whose_weights_it_keeps(workspace, keep, value):
     cluster = FadingCluster()
     cluster.keep = keep
     assert study_of(workspace, cluster, keep=keep).best_value == value

@@ -10,9 +10,9 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from ferlab import doctor_services, dvc_files, files, params, recipes
+from ferlab import dvc_files, files, params, recipes, secrets
+from ferlab.doctor import services
 from ferlab.tracking.provenance import machine
-from ferlab.tracking.store import dead_runs, store
 from ferlab.training.backend import fast_bfloat16
 
 FREE_GIB = 5  # the packages and a few experiments on FER2013
@@ -22,7 +22,7 @@ def report():
     """(lines about machine and versions, troubles as (what, fix)); looks only, changes nothing."""
     about = machine() | {name: _version(name) for name in ("dvc", "mlflow")}
     about |= {"bfloat16": fast_bfloat16()}
-    troubles = [trouble for check in CHECKS for trouble in check()]
+    troubles = [tuple(map(secrets.masked, trouble)) for check in CHECKS for trouble in check()]
     return [f"{name:<12}{value}" for name, value in about.items()], troubles
 
 
@@ -122,27 +122,6 @@ def _outs(file):
         return {}
 
 
-def dead_mlflow_runs():
-    """Runs that MLflow shows as running though their processes have ended."""
-    if (
-        os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
-        or not (files.root() / "mlflow.db").exists()
-    ):
-        return
-    try:
-        with store() as client:
-            names = [run.info.run_name for run in dead_runs(client)]
-    except files.UserError as error:
-        yield str(error), "then run `python -m ferlab doctor` again"
-    else:
-        if names:
-            yield (
-                f"MLflow shows {len(names)} runs as running whose processes have ended "
-                f"({', '.join(names[:3])})",
-                "python -m ferlab sync marks them as killed",
-            )
-
-
 def dvc_locks():
     """rwlock names the processes that read and write each path; dead ones are left by a kill."""
     for repository in (files.root(), files.root() / recipes.RECIPES):
@@ -178,7 +157,7 @@ def unfinished():
 def real_data():
     """$FER2013 names a file that is not there."""
     path = os.environ.get("FER2013")
-    if path and not Path(path).expanduser().exists():
+    if path and "://" not in path and not Path(path).expanduser().exists():
         yield (
             f"FER2013={path}: not found",
             "export FER2013=<your copy>, or unset it to fetch from Kaggle",
@@ -210,9 +189,8 @@ CHECKS = (
     missing,
     dvc_locks,
     unfinished,
-    dead_mlflow_runs,
-    doctor_services.tracking_server,
-    doctor_services.remote,
+    services.tracking,
+    services.remote,
     real_data,
     disk,
 )
