@@ -36,6 +36,7 @@ def store():
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # may hold a token
     warnings.filterwarnings("ignore", module="mlflow")
     place = address()
@@ -97,10 +98,16 @@ def _relocate(connection, folder):
     MLflow notes absolute places: a copy would go on writing into the old folder. A database kept
     apart from its files (made so by an older version) is left as it is.
     """
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if not tables.issuperset(PLACES) or not (
-        folder == files.root() or (folder / ARTIFACTS).exists()
-    ):
+    has_files = (folder / ARTIFACTS).exists()
+    noted = [  # a database of an older MLflow has fewer
+        (table, column)
+        for table, columns in PLACES.items()
+        for column in columns
+        if connection.execute(
+            "SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)
+        ).fetchone()
+    ]
+    if not noted or not (folder == files.root() or has_files):
         return
     places = connection.execute(
         "SELECT artifact_location FROM experiments WHERE name LIKE 'ferlab-%'"
@@ -113,13 +120,12 @@ def _relocate(connection, folder):
             (old, folder.as_uri()),
             (unquote(urlsplit(old).path), str(folder)),  # as MLflow's own experiments have it
         ):
-            for table, columns in PLACES.items():
-                for column in columns:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                        f"WHERE substr({column}, 1, ?) = ?",
-                        (after, len(before) + 1, len(before) + 1, f"{before}/"),
-                    )
+            for table, column in noted:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (after, len(before) + 1, len(before) + 1, f"{before}/"),
+                )
 
 
 def _trouble(error, place):
