@@ -6,7 +6,7 @@ All may use everything in ferlab and stages; nothing there uses them.
 import sys
 from pathlib import Path
 
-from ferlab import files
+from ferlab import files, secrets
 from ferlab.data.dataset import Dataset
 
 FACES = Path(".ferlab/bench/faces")  # FER2013, read once
@@ -38,7 +38,7 @@ def fit(dataset, settings, on_epoch=None):
     from ferlab.training import backend, loop, schedule
     from ferlab.training.callbacks import Callbacks
 
-    backend.start(settings.backend, settings.precision, settings.seed)
+    backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
     costs = schedule.step_costs(settings)
     shown = Progress(settings.epochs, settings.select_on, costs)
 
@@ -63,6 +63,6 @@ def run(main):
     try:
         main()
     except files.UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {secrets.masked(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped; what was finished and written is kept")

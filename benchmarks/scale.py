@@ -37,7 +37,7 @@ from ferlab.training import backend, loop
 dataset, settings = scale.part(), scale.train_settings()
 for number in range(1 + scale.TRIALS):
     if number == 1: began = time.perf_counter()
-    backend.start(settings.backend, settings.precision, settings.seed)
+    backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
     loop.fit(dataset, settings)
 print(time.perf_counter() - began)
 """

@@ -180,7 +180,7 @@ def _ours(dataset, settings, side, in_any_order):
     """(a step, about the network and the feed) of ferlab's loop; a step is a batch."""
     from ferlab.training import backend, batches, network
 
-    backend.start(settings.backend, settings.precision, settings.seed)
+    backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
     if in_any_order:  # what bit-for-bit repetition costs is the difference
         from tensorflow.python.framework import config
 
@@ -199,7 +199,7 @@ def _ours(dataset, settings, side, in_any_order):
 
     def step():
         faces, targets, weights = next(feed)
-        model.train_on_batch(faces, targets, sample_weight=weights)
+        backend.step(model, faces, targets, weights)
         return len(faces)
 
     began = time.perf_counter()

@@ -10,6 +10,7 @@ import sys
 import time
 
 from ferlab.files import UserError
+from ferlab.secrets import masked
 
 _VERBS = {}  # name: (function, text, arguments), in the order in which --help lists them
 _CLUSTER = {"address": "local", "nodes": 1, "storage": None}  # defaults of --engine ray
@@ -178,7 +179,7 @@ def errors_in_one_line():
             raise UserError(f"this machine's clock says {time.strftime('%Y-%m-%d', now)}: set it")
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {masked(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:  # a full disk, a read-only folder, a file in a folder's place

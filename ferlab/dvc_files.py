@@ -6,6 +6,7 @@ The one place that reads DVC's formats. Needs no DVC but for `fetch` and `stray_
 outside the checkout: make asks it before DVC checks anything out.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from ruamel.yaml import YAML, YAMLError
 
-from ferlab import files
+from ferlab import files, secrets
 
 
 def stages(text, name="dvc.lock"):
@@ -62,12 +63,22 @@ def parameters(stages):
 
 
 def locked(folder):
-    """{path: md5} of every output that the dvc.lock in `folder` names.
+    """{path: md5} of every output that the dvc.lock in `folder` names; raises as locked_stages."""
+    return outputs(locked_stages(folder))
+
+
+def locked_stages(folder):
+    """The stages of the dvc.lock in `folder`, as {stage: nested dicts}; not to be changed.
 
     Raises FileNotFoundError where there is none, UserError where it is damaged.
     """
     path = folder / "dvc.lock"
-    return outputs(stages(path.read_text(encoding="utf-8"), path))
+    return _parsed(path.read_text(encoding="utf-8"), path)
+
+
+@functools.lru_cache(maxsize=4)  # the record's takes a second, and is asked for each result
+def _parsed(text, path):
+    return stages(text, path)
 
 
 def show(folder, revision, file):
@@ -127,7 +138,7 @@ def fetch(name, sources, folder=None, revision=None, fix=""):
     except files.UserError:
         raise
     except Exception as error:  # DVC raises many kinds
-        reason = files.one_line(error)
+        reason = secrets.one_line(error)
         raise files.UserError(
             f"{name}: {source} is not in DVC's cache ({reason}); "
             + (fix or f"dvc exp apply {name} && dvc repro")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ferlab import params_errors
+from ferlab import params_errors, secrets
 from ferlab.data.classes import CLASSES
 from ferlab.files import UserError
 
@@ -32,6 +32,7 @@ class Download(Section):
     """Which faces: `sample`, `fer2013`, a path, or an https address."""
 
     dataset: Annotated[str, Field(min_length=1)]
+    without_secret = field_validator("dataset")(secrets.refused)
 
 
 class Eda(Section):

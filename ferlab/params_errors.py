@@ -4,6 +4,8 @@ import difflib
 import re
 import reprlib
 
+from ferlab import secrets
+
 # How a value is shown: a YAML file of a kilobyte can hold one that never ends.
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
@@ -63,6 +65,7 @@ def _not_allowed(where, error, values):
     value = values[where[0]]
     if len(where) > 1:
         value = value[where[1]]
+    value = secrets.masked(value) if isinstance(value, str) else value
     message = error["msg"].removeprefix("Value error, ")
     if where == ("balance", "target"):
         message = "must be a whole number from 1, median or max"

@@ -4,6 +4,7 @@ recipes/results/<key>/ holds metrics.json, details.json, history.csv, run.json (
 commit) and predictions.csv.gz.
 """
 
+import contextlib
 import difflib
 import re
 from pathlib import Path
@@ -66,11 +67,42 @@ def raw_recipe(name=None, seed=0):
     return values
 
 
+def pinned(key):
+    """All parameters with which the committed result of a key was made, as nested dicts.
+
+    recipes/dvc.lock holds them, whatever the recipe's file says by now. What it does not name (a
+    result that was made without DVC) is as in the file, and so are the sections that there are.
+    """
+    recipe, seed = recipe_of(key)
+    values, own = raw_recipe(recipe), {f"balance@{recipe}", f"baseline@{recipe}", recipe}
+    with contextlib.suppress(FileNotFoundError):
+        for stage, about in dvc_files.locked_stages(RECIPES).items():
+            if stage in {"download", "eda", f"train@{key}", f"predict@{key}", *own}:
+                for params_of_file in about.get("params", {}).values():
+                    _overlay(values, params_of_file)
+    if seed and "train" in values:
+        values["train"]["seed"] = seed  # the lock has that of the file: the key says which
+    return values
+
+
+def _overlay(values, changes):
+    """Set sections, or `section.key` alone, as a dvc.lock names them."""
+    for name, value in changes.items():
+        section, _, inner = name.partition(".")
+        if section in values:
+            values[section] = values[section] | {inner: value} if inner else dict(value)
+
+
 def load_recipe(name=None, seed=0):
     """The same as frozen sections (ferlab.params), each file checked under its own name."""
     values = raw_recipe(name, seed)
     if not name:
         return params.parse(values, RECIPES / "params.yaml", SHARED)
+    return frozen(values, name)
+
+
+def frozen(values, name):
+    """All parameters of the recipe `name`, given as nested dicts, as frozen sections."""
     own = {section: value for section, value in values.items() if section not in SHARED}
     sections = next((kind for kind in KINDS if set(kind) & set(own) - {"balance"}), KINDS[0])
     params.parse(own, RECIPES / f"{name}.yaml", sections)

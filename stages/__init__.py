@@ -18,14 +18,20 @@ SHARED = "shared"  # as --key: the parameters that all recipes have in common
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a stage is run for. key: of a recipe's result, empty in the workspace."""
+    """What a stage is run for.
+
+    key: of a recipe's result, SHARED for what recipes have in common, empty in the workspace.
+    """
 
     key: str
     settings: params.Section
 
     def values(self):
         """The parameters that decide the result, as written: nested dicts, no `explain`."""
-        values = recipes.raw_recipe(*recipes.recipe_of(self.key)) if self.key else params.raw()
+        if self.key == SHARED:
+            values = recipes.raw_recipe()
+        else:
+            values = recipes.raw_recipe(*recipes.recipe_of(self.key)) if self.key else params.raw()
         return {name: section for name, section in values.items() if name != "explain"}
 
 
@@ -34,7 +40,7 @@ def experiment(key=""):
     if not key:
         return Experiment("", params.load())
     if key == SHARED:
-        return Experiment("", recipes.load_recipe())
+        return Experiment(SHARED, recipes.load_recipe())
     return Experiment(key, recipes.load_recipe(*recipes.recipe_of(key)))
 
 

@@ -51,8 +51,7 @@ def rows():
     results = []
     for key in recipes.with_result():
         _, details, history, run = recipes.read_result(key)
-        settings = recipes.raw_recipe(*recipes.recipe_of(key))
-        results.append(_row(key, details, history, run, settings))
+        results.append(_row(key, details, history, run, recipes.pinned(key)))
     return sorted([*results, *_workspace()], key=lambda row: -row["accuracy"])
 
 

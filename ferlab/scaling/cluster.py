@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ferlab import files
+from ferlab import files, secrets
 from ferlab.scaling import connection, node, storage
 from ferlab.scaling.storage import Checkpoint
 
@@ -189,4 +189,4 @@ def _threads():
 def _user_error(error):
     if isinstance(error, files.UserError):
         return error
-    return files.UserError(f"the cluster: {files.one_line(error)}")
+    return files.UserError(f"the cluster: {secrets.one_line(error)}")

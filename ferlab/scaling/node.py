@@ -9,8 +9,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ferlab.files import UserError, one_line
+from ferlab.files import UserError
 from ferlab.scaling.storage import Checkpoint
+from ferlab.secrets import masked, one_line
 from ferlab.tracking import provenance
 
 PACKAGES = ("keras", "numpy", "opencv-python-headless", "tensorflow", "jax", "torch", "ray")
@@ -79,7 +80,7 @@ def train(dataset, settings, name, storage, expected_versions, queue):
         except Exception as error:  # a full bucket costs the resume, it must not cost the training
             report(
                 "unsaved",
-                f"{checkpoint.path}: {one_line(error)}; "
+                f"{masked(checkpoint.path)}: {one_line(error)}; "
                 "the training goes on, but could not be resumed",
             )
         if report("epoch", (row, seconds)):

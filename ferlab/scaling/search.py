@@ -2,12 +2,12 @@
 each.
 """
 
-import hashlib
 from pathlib import Path
 
 from ferlab import params
 from ferlab.files import UserError
 from ferlab.scaling import sweep_file, sweep_page
+from ferlab.secrets import masked
 from ferlab.tracking import epoch_logger, store
 from ferlab.training import fingerprint
 
@@ -30,8 +30,7 @@ class Trial:
         # validated, so that a 10 of the file becomes 10.0
         self.settings = params.Train.model_validate(settings.model_dump() | changes)
         # the checkpoint is found again by what is trained
-        trained = self.settings.model_dump_json() + fingerprint.data_key(dataset)
-        self.key = hashlib.sha256(trained.encode()).hexdigest()[:16]
+        self.key = fingerprint.fingerprint(self.settings, dataset)
         self.note, self.epochs = folder / f"{self.key}.json", 0
         values = params.raw() | {"train": self.settings.model_dump()}
         name = f"sweep-{study.study_name}-{self.optuna.number}"
@@ -77,8 +76,11 @@ class Search:
         return Trial(self.study, self.sweep, self.settings, self.dataset, self.folder)
 
     def complete(self, trial, history, remark="", wait=MLFLOW_TIMEOUT):
-        """A trial was trained to its end. history: a frame. remark: added to its line."""
-        value = float(history["selection_accuracy"].max())
+        """A trial was trained to its end, and is judged by the epoch whose weights it keeps.
+
+        history: a frame. remark: added to its line.
+        """
+        value = float(history.loc[history["chosen"] == 1, "selection_accuracy"].iloc[0])
         trial.end("FINISHED", self.states.COMPLETE, value, wait)
         self._line(trial, f"{100 * value:.2f} % of {self.settings.select_on}{remark}")
 
@@ -91,6 +93,7 @@ class Search:
         """A trial failed; UserError at the third."""
         trial.end("FAILED", self.states.FAIL, wait=wait)
         self.failures += 1
+        error = masked(error)  # of a node, perhaps with the address of the storage
         report(f"trial {trial.optuna.number} failed: {error}")
         if self.failures == MAX_FAILURES:
             raise UserError(f"three trials failed, the last: {error}") from None

@@ -9,7 +9,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from ferlab.files import UserError, one_line
+from ferlab.files import UserError
+from ferlab.secrets import masked, one_line
 
 STORAGE_TIMEOUT = 8  # seconds that a storage may take to answer; its library would try for minutes
 
@@ -74,5 +75,5 @@ def check(storage):
         return
     reason = outcome[0] if outcome else f"no answer within {STORAGE_TIMEOUT} seconds"
     raise UserError(
-        f"--storage {storage}: {reason}; name a storage in which checkpoints can be written"
+        f"--storage {masked(storage)}: {reason}; name a storage in which checkpoints can be written"
     )

@@ -57,15 +57,19 @@ def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
 
 
 def _study(optuna, declared, settings, dataset, folder, in_parallel):
-    """The Optuna study in folder/study.db, a new one for other data, ranges or fixed parameters: it
-    compares like with like.
+    """The Optuna study in folder/study.db: it compares like with like.
+
+    So it is a new one for other data, class weights, code, versions, ranges or fixed parameters.
+    What params.yaml says of a parameter that is searched decides nothing.
     """
     from ferlab.training import fingerprint
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     compared = [
-        settings.model_dump(),
-        fingerprint.data_key(dataset),
+        *(
+            fingerprint.fingerprint(each, dataset)
+            for each in sweep_file.variants(declared, settings)
+        ),
         declared.model_dump(exclude={"trials"}),
     ]
     key = hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:12]
@@ -93,9 +97,9 @@ def _train_here(search):
 
     while search.missing() > 0:
         trial = search.ask()
-        checkpoint = search.folder / f"{trial.key}.npz"
-        backend.start(trial.settings.backend, trial.settings.precision, trial.settings.seed)
+        checkpoint, wanted = search.folder / f"{trial.key}.npz", trial.settings
         try:
+            backend.start(wanted.backend, wanted.precision, wanted.seed, wanted.devices)
             history = _train(search, trial, checkpoint)
         except _Pruned:
             search.prune(trial)

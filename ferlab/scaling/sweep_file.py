@@ -2,6 +2,7 @@
 ranges.
 """
 
+import itertools
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,6 +61,27 @@ def suggest(trial, key, choices):
         return trial.suggest_categorical(key, choices)
     suggest_number = trial.suggest_int if takes_integers(key) else trial.suggest_float
     return suggest_number(key, *bounds(key, choices), log=choices.log)
+
+
+def variants(sweep, settings):
+    """Train sections that together run all code and packages that a trial of the sweep may run.
+
+    One for each network and backend that is searched. Whatever is searched has its first value
+    there, so that only the fixed parameters tell two sweeps apart. settings: the train section.
+    """
+    first = {
+        key.partition(".")[2]: bounds(key, choices)[0] if isinstance(choices, Range) else choices[0]
+        for key, choices in sweep.ranges.items()
+    }
+    deciding = [
+        [(name, value) for value in sweep.ranges.get(f"train.{name}", [])]
+        for name in ("model", "backend")
+        if f"train.{name}" in sweep.ranges
+    ]
+    return [
+        params.Train.model_validate(settings.model_dump() | first | dict(changes))
+        for changes in itertools.product(*deciding)
+    ]
 
 
 def takes_integers(key):

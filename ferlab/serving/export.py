@@ -8,6 +8,7 @@ and the mean over a face and its mirror image, are left to their callers; the fo
 import contextlib
 import importlib.util
 import os
+import re
 import statistics
 import tempfile
 import timeit
@@ -176,4 +177,6 @@ def write_mlflow(path, about, folder):
     text = (folder / "MLmodel").read_text(encoding="utf-8")
     for local_path in (served_model.__file__, str(path)):  # of this machine, and needed nowhere
         text = text.replace(local_path, Path(local_path).name)
+    # a random id and the time, which MLflow can do without: equal models give equal bytes
+    text = re.sub(r"(?m)^(model_uuid|utc_time_created): .*\n", "", text)
     (folder / "MLmodel").write_text(text, encoding="utf-8")

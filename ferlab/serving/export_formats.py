@@ -53,7 +53,54 @@ def write_onnx(network, about, path, use=AS_IT_IS):
     for key, value in about.items():
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=key, value=text)
-    path.write_bytes(model.SerializeToString())
+    _name_by_place(model.graph)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _name_by_place(graph):
+    """Order and name all that is within an ONNX graph by its place, counted from the outputs.
+
+    tf2onnx numbers and orders it anew each time; so equal networks give equal bytes.
+    """
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    maker = {name: node for node in graph.node for name in node.output}
+    names, nodes, done = {}, [], set()
+    waiting = [maker[value.name] for value in reversed(graph.output)]
+    while waiting:
+        node = waiting[-1]
+        before = [maker[name] for name in reversed(node.input) if name in maker]
+        before = [other for other in before if other.output[0] not in done]
+        if before:
+            waiting += before
+            continue
+        waiting.pop()
+        if node.output[0] not in done:
+            done.add(node.output[0])
+            nodes.append(node)
+            for name in (*node.input, *node.output):
+                names.setdefault(name, name if name in kept or not name else f"v{len(names)}")
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}_{number}"
+        for field in ("domain", "doc_string"):
+            if not getattr(node, field):
+                node.ClearField(field)  # empty or not there: the same, but other bytes
+        _replace(node, "attribute", sorted(node.attribute, key=lambda each: each.name))
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    constants = [constant for constant in graph.initializer if constant.name in names]
+    constants.sort(key=lambda constant: list(names).index(constant.name))
+    for constant in constants:
+        constant.name = names[constant.name]
+    for field, values in (("node", nodes), ("initializer", constants), ("value_info", [])):
+        _replace(graph, field, values)
+    graph.doc_string = ""
+
+
+def _replace(message, field, values):
+    """Set a repeated field of a protobuf message to values that are its own."""
+    copies = [type(value).FromString(value.SerializeToString()) for value in values]
+    message.ClearField(field)
+    getattr(message, field).extend(copies)
 
 
 def run_onnx(path):

@@ -60,15 +60,15 @@ def fetch(name, path):
     from ferlab.tracking import artifacts, lookup, store
 
     commits = {experiment: commit for experiment, commit, _ in dvc_files.experiments()}
-    if name in commits:
-        dvc_files.fetch(name, {str(WORKSPACE_MODEL): path}, revision=commits[name])
-    elif name in recipes.with_result():
+    if name in recipes.with_result():  # the order of lookup.find: a name means one result
         if "train" not in recipes.raw_recipe(recipes.recipe_of(name)[0]):
             raise files.UserError(f"{name}: this recipe trains no network; name another")
         folder = recipes.RECIPES
         fix = f"dvc --cd {folder} repro predict@{name} trains it ({_cost(name)})"
         source = f"runs/{name}/model.keras"
         dvc_files.fetch(name, {source: path}, files.root() / folder, fix=fix)
+    elif name in commits:
+        dvc_files.fetch(name, {str(WORKSPACE_MODEL): path}, revision=commits[name])
     elif not store.exists() or not artifacts.fetch_model(name, path):
         raise files.UserError(
             f"{name}: no model file, recipe, DVC experiment or MLflow run"

@@ -26,7 +26,7 @@ def release(key):
             f"{key}: knows {len(details['classes'])} classes; "
             f"a released model must know FER2013's {len(CLASSES)}"
         )
-    settings = recipes.load_recipe(*recipes.recipe_of(key))
+    settings = recipes.frozen(recipes.pinned(key), recipes.recipe_of(key)[0])
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         model_lookup.fetch(key, path)

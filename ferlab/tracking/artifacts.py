@@ -7,7 +7,9 @@ import tempfile
 from pathlib import Path
 
 from ferlab import files, params
-from ferlab.tracking import search, store
+from ferlab.tracking import results, search, store
+
+FALLBACK = "model"  # folder of a run's files: its `.keras` file, where MLflow keeps no model
 
 
 def log_files(run_id, paths, details, model=None):
@@ -30,16 +32,35 @@ def log_files(run_id, paths, details, model=None):
         if model and not (outputs and outputs.model_outputs):
             try:
                 _log_model(model)
-            except files.UserError:  # of another backend than the one that runs in this process
-                client.log_artifact(run_id, str(model), "model")
+            # of another backend than the one that runs in this process; or the server is of
+            # before MLflow 3, and keeps no models
+            except (files.UserError, mlflow.MlflowException):
+                client.log_artifact(run_id, str(model), FALLBACK)
 
 
 def log_page(names, page):
-    """Add a page that compares several results to the MLflow runs that bear their names."""
+    """Add a page that compares several results to their MLflow runs.
+
+    names: as in ferlab.tracking.lookup.
+    """
     with store.store() as client:
         for name in names:
-            for run in search.complete(client, name):
+            if name == results.WORKSPACE:
+                runs = search.of_key(client, results.key_in(Path()))
+            else:
+                runs = search.named(client, name)
+            for run in runs:
                 client.log_artifact(run.info.run_id, str(page), "compare")
+
+
+def files_of(run):
+    """The files of an MLflow run, as an object with list_artifacts and download_artifacts.
+
+    The client's own functions of these names also ask for models, which older servers lack.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(run.info.artifact_uri)
 
 
 def fetch_model(name, path):
@@ -52,10 +73,13 @@ def fetch_model(name, path):
     with store.store() as client, tempfile.TemporaryDirectory() as temporary:
         for run in search.named(client, name):
             outputs = run.outputs.model_outputs if run.outputs else []
-            if not outputs:
+            if outputs:
+                address = f"models:/{outputs[0].model_id}"
+                folder = mlflow.artifacts.download_artifacts(address, dst_path=temporary)
+            elif files_of(run).list_artifacts(FALLBACK):
+                folder = files_of(run).download_artifacts(FALLBACK, temporary)
+            else:
                 continue
-            address = f"models:/{outputs[0].model_id}"
-            folder = mlflow.artifacts.download_artifacts(address, dst_path=temporary)
             for model in Path(folder).rglob("*.keras"):
                 shutil.copy(model, path)
                 return True

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ferlab import dvc_files, files, params, recipes
+from ferlab import dvc_files, files, params, recipes, secrets
 from ferlab.evaluation import tables
-from ferlab.tracking import provenance, search, store
+from ferlab.tracking import artifacts, provenance, search, store
+from ferlab.tracking.results import WORKSPACE
 
-WORKSPACE = "workspace"  # the name of the working directory's result
 PREDICTIONS, DETAILS = "reports/predictions.csv", "reports/details.json"
 HISTORY, MODEL = "models/history.csv", "models/model.keras"
 
@@ -56,15 +56,19 @@ def names():
     return [WORKSPACE, *recipes.with_result(), *experiments]
 
 
-def workspace(folder=Path("."), name=WORKSPACE):
-    """The result in a folder laid out as the workspace. Raises UserError where there is none."""
+def workspace(folder=Path("."), name=WORKSPACE, model_md5=None):
+    """The result in a folder laid out as the workspace. Raises UserError where there is none.
+
+    model_md5: of its model, where that is not in the folder.
+    """
     try:
         table = tables.read(folder / PREDICTIONS)
         details = files.read_json(folder / DETAILS)
     except FileNotFoundError as error:
         raise files.UserError(f"{name}: {error.filename} not found; `dvc repro` makes it") from None
-    model = folder / MODEL
-    run = provenance.read_run(model) if model.exists() else {}
+    if (folder / MODEL).exists():
+        model_md5 = files.md5(folder / MODEL)
+    run = provenance.read_run_of(model_md5) if model_md5 else {}
     return Result(
         name,
         params.raw(folder / "params.yaml"),
@@ -78,7 +82,7 @@ def workspace(folder=Path("."), name=WORKSPACE):
 def _recipe(key):
     """The committed result of a recipe's key."""
     _, details, history, run = recipes.read_result(key)
-    values, seconds = recipes.raw_recipe(*recipes.recipe_of(key)), run.get("epochs", [])
+    values, seconds = recipes.pinned(key), run.get("epochs", [])
     return Result(key, values, details, tables.of_recipe(key), history, seconds)
 
 
@@ -86,9 +90,12 @@ def _experiment(name, commit):
     """The result of a DVC experiment, from Git and DVC's cache."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        wanted = ("params.yaml", PREDICTIONS, DETAILS, HISTORY, MODEL)
+        wanted = ("params.yaml", PREDICTIONS, DETAILS, HISTORY)
         dvc_files.fetch(name, {file: folder / file for file in wanted}, revision=commit)
-        return workspace(folder, name)
+        locked = dvc_files.outputs(
+            dvc_files.stages(dvc_files.show(files.root(), commit, "dvc.lock"))
+        )
+        return workspace(folder, name, locked.get(MODEL))
 
 
 def _tracked(name):
@@ -97,14 +104,14 @@ def _tracked(name):
         runs = search.named(client, name)
         if not runs:
             return None
-        folder, info = Path(temporary), runs[0].info
-        trained = any(file.path == "history.csv" for file in client.list_artifacts(info.run_id))
+        folder, info, kept = Path(temporary), runs[0].info, artifacts.files_of(runs[0])
+        trained = any(file.path == "history.csv" for file in kept.list_artifacts())
         wanted = ["params.yaml", "details.json", "predictions.csv.gz", *["history.csv"] * trained]
         for file in wanted:
             try:
-                client.download_artifacts(info.run_id, file, str(folder))
+                kept.download_artifacts(file, str(folder))
             except Exception as error:  # MLflow's stores raise many kinds
-                reason = files.one_line(error)
+                reason = secrets.one_line(error)
                 raise files.UserError(
                     f"{name}: the MLflow run lacks {file} ({reason}); python -m ferlab sync"
                 ) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ferlab import dvc_files, files, params
 
+WORKSPACE = "workspace"  # the name of the working directory's result
 RESULT = ("models/model.keras", "reports/details.json", "reports/metrics.json")  # make the key
 SHOWN = (  # what else MLflow's run of an experiment is made from
     "params.yaml",
@@ -26,6 +27,12 @@ def result_key(settings, model, details, metrics):
     deciding = {name: section for name, section in settings.items() if name != "explain"}
     text = json.dumps([deciding, model, details, metrics], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def key_in(folder):
+    """The `result_key` of the finished result in a folder laid out as the workspace."""
+    hashes = [files.md5(folder / file) for file in RESULT]
+    return result_key(params.raw(folder / "params.yaml"), *hashes)
 
 
 def is_finished(root):

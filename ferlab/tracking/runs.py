@@ -74,7 +74,7 @@ def project_explained(folder):
         return
     with store.store() as client:
         for run in search.with_key(client, *_key_and_name(folder)):
-            if not client.list_artifacts(run.info.run_id, "explain"):
+            if not artifacts.files_of(run).list_artifacts("explain"):
                 client.log_artifacts(run.info.run_id, str(explained), "explain")
 
 
@@ -84,14 +84,13 @@ def project_recipe(key):
     Returns its id.
     """
     folder = recipes.result_folder(key)
-    recipe, seed = recipes.recipe_of(key)
-    settings = recipes.raw_recipe(recipe, seed)
+    settings = recipes.pinned(key)
     settings.pop("explain", None)
     run = files.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
     hashed = ("predictions.csv.gz", "details.json", "metrics.json")
     result = results.result_key(settings, *(files.md5(folder / name) for name in hashed))
     paths = [file for file in sorted(folder.iterdir()) if file.name != "run.json"]
-    tags = {"ferlab.recipe": recipe}
+    tags = {"ferlab.recipe": recipes.recipe_of(key)[0]}
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "params.yaml"  # so that the run can be compared by its id
         params.write(settings, written)
@@ -102,8 +101,7 @@ def project_recipe(key):
 
 
 def _key_and_name(folder, name=None):
-    hashes = [files.md5(folder / file) for file in results.RESULT]
-    key = results.result_key(params.raw(folder / "params.yaml"), *hashes)
+    key = results.key_in(folder)
     return key, name or os.environ.get("DVC_EXP_NAME") or f"repro-{key[:8]}"
 
 

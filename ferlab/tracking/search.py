@@ -1,23 +1,27 @@
 """Finding runs in MLflow: by name, by result, by training."""
 
-import os
 import socket
 
 from ferlab import files
 from ferlab.tracking import store
+from ferlab.tracking.store.address import Trouble, address, artifact_root
+
+EXPERIMENT = "ferlab-"  # how the experiments of ferlab are called, before the dataset's name
 
 
 def experiment_of(client, dataset):
     """The id of the MLflow experiment of a dataset, made where it is not there yet.
 
-    Local artifacts lie in the main repository, never in a temporary workspace.
+    Raises Trouble where it was deleted in MLflow's page: its name is taken, but no run can be in it.
     """
-    name = f"ferlab-{dataset.split()[0]}"
+    name = f"{EXPERIMENT}{dataset.split()[0]}"
     existing = client.get_experiment_by_name(name)
     if existing:
+        if existing.lifecycle_stage == "deleted":
+            raise deleted(existing)
         return existing.experiment_id
-    is_local = not os.environ.get("MLFLOW_TRACKING_URI", "sqlite").startswith("http")
-    location = (files.root() / "mlartifacts" / name).as_uri() if is_local else None
+    root = artifact_root()
+    location = f"{root}/{name}" if root else None
     # the kind makes MLflow's page open on training runs instead of its language-model views
     kind = {"mlflow.experimentKind": "custom_model_development"}
     try:
@@ -26,26 +30,47 @@ def experiment_of(client, dataset):
         return client.get_experiment_by_name(name).experiment_id
 
 
-def named(client, name):
-    """Complete runs of this name, or the run of this id.
+def deleted(experiment):
+    """The Trouble of an experiment that was deleted in MLflow's page."""
+    restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+    return Trouble(
+        f"MLflow's experiment {experiment.name} was deleted, so no result can be shown in it",
+        f"MLFLOW_TRACKING_URI={address()} {restore}",
+    )
 
-    Raises UserError where the store does not answer.
-    """
-    quoted = name.replace("'", "")
-    with store.answering():
-        runs = complete(client, quoted)
-        return runs or _search(client, f"attributes.run_id = '{quoted}'")
+
+def deleted_experiments(client):
+    """Ferlab's experiments that were deleted in MLflow's page."""
+    from mlflow.entities import ViewType
+
+    listed = client.search_experiments(view_type=ViewType.DELETED_ONLY)
+    return [experiment for experiment in listed if experiment.name.startswith(EXPERIMENT)]
+
+
+def named(client, name):
+    """Complete runs of this name, or the run of this id."""
+    return complete(client, name) or _search(client, f"attributes.run_id = {_quoted(name)}")
 
 
 def complete(client, name):
     """Complete runs of this name."""
-    return _search(client, f"attributes.run_name = '{name}' and tags.`ferlab.complete` = 'true'")
+    return _search(
+        client, f"attributes.run_name = {_quoted(name)} and tags.`ferlab.complete` = 'true'"
+    )
 
 
 def with_key(client, key, name):
     """Runs with this result key and name, the complete one first."""
-    runs = _search(client, f"tags.`ferlab.key` = '{key}' and attributes.run_name = '{name}'")
+    runs = _search(
+        client, f"tags.`ferlab.key` = {_quoted(key)} and attributes.run_name = {_quoted(name)}"
+    )
     return sorted(runs, key=lambda run: run.data.tags.get("ferlab.complete") != "true")
+
+
+def of_key(client, key):
+    """Complete runs of this result key."""
+    condition = f"tags.`ferlab.key` = {_quoted(key)} and tags.`ferlab.complete` = 'true'"
+    return _search(client, condition)
 
 
 def unfinished(client, training, settings, *names):
@@ -92,6 +117,13 @@ def flat(settings):
         for section, values in settings.items()
         for key, value in values.items()
     }
+
+
+def _quoted(text):
+    """A text for a condition of MLflow's, which knows no escapes: with ' it stands between \"."""
+    if "'" in text and '"' in text:
+        raise files.UserError(f"{text}: no name with both kinds of quotes can be looked for")
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def _of_training(client, training, condition):

@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from ferlab import dvc_files, files, recipes
+from ferlab import dvc_files, files, recipes, secrets
 from ferlab.tracking import results, runs, search, store
 
 AGAIN = "; `python -m ferlab sync` tries again"
@@ -23,7 +23,7 @@ def best_effort(what="warning", remedy=AGAIN, report=print):
     try:
         yield
     except Exception as error:
-        reason = files.one_line(error)
+        reason = secrets.one_line(error)
         if not isinstance(error, files.UserError):
             reason = f"{type(error).__name__}: {reason}"
         report(f"{what}: not shown in MLflow ({reason}){remedy}")
@@ -35,7 +35,7 @@ def sync(report=print):
     Returns how many have one. One that cannot be shown (files gone from the cache, another version
     of the project) is reported in a line and left out. Raises UserError where MLflow is down.
     """
-    with store.answering(), store.store() as client:
+    with store.store() as client:
         store.mark_dead_runs(client)
     root, experiments, done = files.root(), dvc_files.experiments(), 0
     is_an_experiment = any(results.is_same_result(root, commit) for _, commit, _ in experiments)

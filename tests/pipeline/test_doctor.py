@@ -9,6 +9,7 @@ import types
 import pytest
 
 from ferlab import doctor
+from ferlab.doctor import services
 from ferlab.files import UserError
 from ferlab.tracking import store
 from ferlab.workspace import reset
@@ -198,14 +199,14 @@ def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(folder, m
     monkeypatch.setenv(
         "MLFLOW_TRACKING_URI", ""
     )  # MLflow sets it in this process; gone after the test
-    assert list(doctor.dead_mlflow_runs()) == []
+    assert list(services.tracking()) == []
     with store.store() as client:
         experiment = client.create_experiment("x")
         client.create_run(experiment, run_name="lives", tags=store.process())
         client.create_run(
             experiment, run_name="died", tags=store.process() | {"ferlab.started": "1.0"}
         )
-    assert [what for what, _ in doctor.dead_mlflow_runs()] == [
+    assert [what for what, _ in services.tracking()] == [
         "MLflow shows 1 runs as running whose processes have ended (died)"
     ]
     with store.store() as client:
@@ -215,6 +216,6 @@ def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(folder, m
         "lives": "RUNNING",
         "died": "KILLED",
     }
-    assert list(doctor.dead_mlflow_runs()) == []
+    assert list(services.tracking()) == []
     (folder / "mlflow.db").write_bytes(b"no database" * 1000)
-    assert "file is not a database" in next(doctor.dead_mlflow_runs())[0]
+    assert "file is not a database" in next(services.tracking())[0]

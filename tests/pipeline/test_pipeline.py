@@ -19,6 +19,7 @@ EXEMPT = {
     "ferlab.params": "checks values; the values themselves are declared as params",
     "ferlab.params_errors": "the words in which a wrong parameter is told",
     "ferlab.progress": "what is shown while training",
+    "ferlab.secrets": "how addresses are shown",
     "ferlab.recipes": "names of the recipes and where their results lie",
     "ferlab.scaling": "sends the same training elsewhere, and only with FERLAB_RAY",
     "ferlab.tracking": "projects finished files into MLflow; writes no output",

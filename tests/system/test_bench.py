@@ -13,13 +13,16 @@ from benchmarks import (
     bench,
     bench_parts,
     bench_report,
+    fit,
     read_faces,
     scale_report,
     ways,
 )
 from ferlab import models, params
 from ferlab.data import augment
+from ferlab.files import UserError
 from ferlab.training import backend
+from tests.builders import tiny
 from tests.conftest import REPOSITORY
 
 
@@ -46,6 +49,15 @@ def test_the_numpy_warp_is_the_same_as_opencvs():
         int
     )
     assert np.abs(given - wanted).max() <= 6  # OpenCV interpolates in steps of 1/32 pixel
+
+
+def test_a_benchmark_takes_as_many_devices_as_the_parameters_say(settings):
+    """TensorFlow spreads no batch; on one device, the figures would be those of another training."""
+    wanted = settings(**{"train.devices": 2}).train
+    with pytest.raises(UserError, match="train.devices = 2: only JAX spreads a batch"):
+        fit(tiny(), wanted)
+    with pytest.raises(UserError, match="train.devices = 2: only JAX spreads a batch"):
+        ways._ours(tiny(), wanted, 48, in_any_order=False)
 
 
 WAY = {

@@ -3,6 +3,8 @@ is written that does not.
 """
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -15,6 +17,7 @@ from ferlab.evaluation.network.about import About
 from ferlab.serving import export, export_formats
 from ferlab.training import backend, model_file
 from tests.builders import usable
+from tests.repository import TOP
 
 NETWORKS = ("small", "vgg", "resnet", "vit", "silva_2025")
 ABOUT = {"classes": list(CLASSES), "model": "x"}
@@ -137,6 +140,43 @@ def test_the_command_tells_size_equality_and_speed(small, tmp_path, monkeypatch,
     assert json.loads(about["classes"]) == list(CLASSES)
     assert about["model"] == "small.keras"
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["small.onnx"]
+
+
+SHARED = """
+import sys
+from pathlib import Path
+from ferlab.serving import export
+for number in (1, 2):
+    export.export(sys.argv[1], sys.argv[2], Path(f"{sys.argv[3]}-{number}{Path(sys.argv[4]).suffix}"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", export.NAMES)
+def test_an_export_has_the_same_bytes_each_time_and_in_each_process(format, small, tmp_path):
+    for seed in ("1", "2"):
+        out = tmp_path / seed / "out"
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", SHARED, small, format, out, export.NAMES[format]]
+        subprocess.run(command, cwd=TOP, env=environment, check=True, capture_output=True)
+    found = [
+        {
+            str(path.relative_to(first)).replace(number, ""): path.read_bytes()
+            for path in sorted(first.rglob("*"))
+            if path.is_file() and number in str(path.relative_to(first))
+        }
+        for first in (tmp_path / "1", tmp_path / "2")
+        for number in ("out-1", "out-2")
+    ]
+    assert found[0] and all(files == found[0] for files in found)
+
+
+@pytest.mark.parametrize("equalize", [False, True])
+def test_an_onnx_file_of_the_same_network_has_the_same_bytes(equalize, tmp_path):
+    for name in ("first", "second"):  # the second one's layers have other names
+        network = export_formats.in_float32(untrained("small"))
+        export_formats.write_onnx(network, ABOUT, tmp_path / name, equalize)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
 @pytest.mark.slow

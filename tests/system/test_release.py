@@ -27,7 +27,7 @@ def test_the_released_model_is_the_pinned_one_and_its_card_says_what_was_measure
     }
     assert ABOUT["dataset"] == details["dataset"] == "fer2013"
     assert (model_lookup.RELEASED / "README.md").read_text() == release.card(
-        key, details, recipes.load_recipe(key)
+        key, details, recipes.frozen(recipes.pinned(key), recipes.recipe_of(key)[0])
     )
 
 

@@ -149,7 +149,8 @@ def test_make_ui_listens_on_loopback_and_refuses_pickled_models(tmp_path):
         (programs / name).chmod(0o755)
     (tmp_path / ".venv/core").touch()
     done = subprocess.run(["make", "ui"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "mlflow ui --host 127.0.0.1" in done.stdout.splitlines()
+    served = next(line for line in done.stdout.splitlines() if line.startswith("mlflow ui "))
+    assert "--host 127.0.0.1" in served and "--backend-store-uri sqlite:///mlflow.db" in served
     assert done.stdout.splitlines().count("MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false") == 2
 
 

@@ -2,12 +2,19 @@
 ranges that cannot be.
 """
 
+import importlib.metadata
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from ferlab import params
+from ferlab.data.dataset import Dataset
 from ferlab.files import UserError
 from ferlab.scaling import search, storage, sweep, sweep_file
+from ferlab.training import fingerprint
 from tests.repository import TOP
 from tests.synthetic import trainable
 
@@ -144,7 +151,10 @@ class FakeCluster:
     def history(self, training):
         row = {"running_loss": 1.0, "selection_loss": 1.0}
         row["selection_accuracy"] = 0.5 if training["number"] % 3 else 0.1
-        return [row | {"epoch": epoch + 1} for epoch in range(training["epochs"])]
+        return [
+            row | {"epoch": epoch + 1, "chosen": int(epoch == 3)}
+            for epoch in range(training["epochs"])
+        ]
 
     def end(self, name, training, rows):
         if name in self.stopped:
@@ -181,6 +191,97 @@ def test_a_checkpoint_that_does_not_arrive_leaves_nothing_in_the_storage(tmp_pat
     with pytest.raises(OSError, match="connection lost"):
         kept.put(tmp_path / "checkpoint")
     assert [file.name for file in (tmp_path / "there").iterdir()] == ["kept.npz"]
+
+
+def study_of(workspace, cluster=None, trials=1, **changes):
+    """The study of a sweep of one trial. changes: of lines of params.yaml, by the key."""
+    path = workspace / "params.yaml"
+    before = text = path.read_text()
+    for key, value in changes.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"  {key}: "))
+        text = text.replace(line, f"  {key}: {value}")
+    path.write_text(text)
+    (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", f"trials: {trials}"))
+    try:
+        return sweep.sweep(report=lambda line: None, cluster=cluster or FakeCluster())
+    finally:
+        path.write_text(before)
+
+
+def test_a_sweep_takes_no_trial_of_other_data_code_versions_or_fixed_parameters(
+    workspace, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody: this is of Optuna
+    names = [study_of(workspace).study_name]
+    names.append(study_of(workspace, label_smoothing=0.3).study_name)
+    data = Dataset.load(workspace / "data/balanced")
+    for training in ({"class_weights": [1.0, 2.0]}, {"sampler": True}):
+        replace(data, training=training).save(workspace / "data/balanced")
+        names.append(study_of(workspace).study_name)
+    data.save(workspace / "data/balanced")
+    with monkeypatch.context() as patch:
+        real = importlib.metadata.version
+        patch.setattr(
+            importlib.metadata, "version", lambda name: "0" if name == "keras" else real(name)
+        )
+        names.append(study_of(workspace).study_name)
+    library = workspace / "changed"
+    for name in (*fingerprint.CODE, "models/small.py"):
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(fingerprint.__file__).parents[1] / name, library / name)
+    with open(library / "models/small.py", "a") as file:
+        file.write("# changed")
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "__file__", str(library / "training/fingerprint.py"))
+        names.append(study_of(workspace).study_name)
+    assert len(set(names)) == len(names)
+
+    again = study_of(workspace, learning_rate=0.001)  # searched: what params.yaml says is no matter
+    assert again.study_name == names[0] and len(again.trials) == 1
+
+
+def test_the_code_of_every_network_that_a_sweep_tries_counts(workspace, settings):
+    (workspace / "sweep.yaml").write_text(
+        SWEEP + "  train.model: [small, resnet]\n  train.backend: [tensorflow, jax]\n"
+    )
+    tried = sweep_file.variants(sweep_file.load("sweep.yaml"), settings().train)
+    assert [(each.model, each.backend) for each in tried] == [
+        ("small", "tensorflow"),
+        ("small", "jax"),
+        ("resnet", "tensorflow"),
+        ("resnet", "jax"),
+    ]
+    assert {each.learning_rate for each in tried} == {0.0001}
+
+
+class FadingCluster(FakeCluster):
+    """One whose trainings are best after two of their four epochs."""
+
+    def history(self, training):
+        rows = super().history(training)
+        chosen = 1 if self.keep == "best" else 3
+        accuracies = (0.2, 0.6, 0.5, 0.4)
+        return [
+            row | {"selection_accuracy": accuracies[epoch], "chosen": int(epoch == chosen)}
+            for epoch, row in enumerate(rows)
+        ]
+
+
+@pytest.mark.parametrize(("keep", "value"), [("best", 0.6), ("last", 0.4)])
+def test_a_trial_counts_with_the_epoch_whose_weights_it_keeps(workspace, keep, value):
+    cluster = FadingCluster()
+    cluster.keep = keep
+    assert study_of(workspace, cluster, keep=keep).best_value == value
+    page = (workspace / "reports/sweep.md").read_text()
+    assert ("keeps its last epoch" in page) == (keep == "last")
+
+
+def test_a_sweep_here_takes_as_many_devices_as_the_parameters_say(workspace):
+    """TensorFlow spreads no batch: what `dvc repro` refuses, a sweep does not do on one device."""
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("  devices: 1", "  devices: 2"))
+    with pytest.raises(UserError, match="train.devices = 2: only JAX spreads a batch"):
+        sweep.sweep(report=lambda line: None)
 
 
 def test_three_failures_end_a_sweep_and_one_does_not(workspace):

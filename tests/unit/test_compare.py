@@ -1,6 +1,8 @@
 """Comparing: significance as statisticians measure it, the luck of the seed kept apart, six and
 seven classes meet on six."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +13,10 @@ from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.evaluation import scoring, significance, tables
 from ferlab.files import UserError
-from ferlab.reporting import compare_page, comparison
+from ferlab.reporting import compare_page, comparison, leaderboard
 from ferlab.tracking import lookup
 from tests.builders import about
+from tests.repository import TOP
 from tests.unit.test_report import HOSTILE, Outside
 
 
@@ -221,6 +224,35 @@ def test_committed_recipes_are_compared_on_a_fresh_clone(monkeypatch, tmp_path):
     monkeypatch.setattr(compare_page, "page", lambda *_: "")  # drawn by another test
     compare_page.write(["speedrun", "speedrun_equalized"], tmp_path / "page.html", said.append)
     assert "the recipes, 3 seeds" in said[0] and "against 5" in said[0]
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    """The working directory: a copy of recipes/ with the results of two seeds of the speedrun."""
+    shutil.copytree(
+        TOP / "recipes", tmp_path / "recipes", ignore=shutil.ignore_patterns("results", "runs")
+    )
+    for key in ("speedrun", "speedrun-s1"):
+        shutil.copytree(TOP / "recipes/results" / key, tmp_path / "recipes/results" / key)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path / "recipes"
+
+
+def test_a_recipe_is_shown_with_the_parameters_its_result_was_made_with(record):
+    """The recipe's file was changed since: no result of the record was made with 99 epochs."""
+    before, path = recipes.raw_recipe("speedrun", 1), record / "speedrun.yaml"
+    text = path.read_text()
+    path.write_text(text.replace(f"  epochs: {before['train']['epochs']}", "  epochs: 99"))
+    assert recipes.raw_recipe("speedrun")["train"]["epochs"] == 99
+    first, second = (lookup.find(key) for key in ("speedrun", "speedrun-s1"))
+    assert second.values == before
+    assert comparison.differing([first.values, second.values]) == [("train.seed", [0, 1])]
+    assert {row["settings"]["train"]["epochs"] for row in leaderboard.rows()} == {
+        before["train"]["epochs"]
+    }
+    (record / "dvc.lock").unlink()  # made without DVC: the file is all there is
+    assert recipes.pinned("speedrun")["train"]["epochs"] == 99
 
 
 def test_the_two_forms_of_fer2013_are_compared_face_by_face_and_only_with_a_note():

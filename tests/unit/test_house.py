@@ -15,7 +15,7 @@ MAX_LINES = 250
 MAX_MODULES = 10
 # From the bottom up: each part may import what stands in its own row and in the rows above it.
 LAYERS = (
-    ("files", "progress", "dvc_files"),
+    ("files", "progress", "secrets", "dvc_files"),
     ("data",),
     ("params", "params_errors", "recipes"),
     ("models",),
@@ -25,7 +25,7 @@ LAYERS = (
     ("reporting",),
     ("serving",),
     ("scaling",),
-    ("stages", "__main__", "cli", "doctor", "doctor_services", "workspace"),
+    ("stages", "__main__", "cli", "doctor", "workspace"),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 GIVEN_UP = ("anchor", "bury", "cooled", "doubtful", "judge", "learner", "slots", "uneven")

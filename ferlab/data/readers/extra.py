@@ -23,6 +23,7 @@ from ferlab.data.readers import csv_rows, images
 from ferlab.data.readers.archives import local_path, opened
 from ferlab.data.readers.spellings import CLASS_OF
 from ferlab.files import UserError, root
+from ferlab.secrets import masked
 
 CK48_COUNTS = {"angry": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249}
 CK48_GROUP = r"S\d+_\d+"  # person and film of S010_004_00000017.png: three frames of each of 309
@@ -62,7 +63,9 @@ def read(entry):
             "evaluate.extra_datasets: ck48 needs a copy of CK+ (48x48); "
             "name it: CK48=<file> dvc repro"
         )
-    shown = f"CK48={place}" if is_ck48 else f"evaluate.extra_datasets: {place}"
+    shown = masked(f"CK48={place}" if is_ck48 else f"evaluate.extra_datasets: {place}")
+    if "://" in place:
+        raise UserError(f"{shown}: is an address; download it and name the file")
     rows, left_out = _read_rows(place, shown)
     if not rows:
         why = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "no images at all"

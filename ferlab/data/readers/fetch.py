@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ferlab.data.readers.members import MAX_BYTES
 from ferlab.files import UserError, read_json, root, write_json
+from ferlab.secrets import masked, one_line
 
 TIMEOUT, RETRIES = (15, 60), 2  # seconds to connect and between two pieces; tries after the first
 PIECE = 1 << 16  # bytes; a piece that was not complete when a transfer broke off is lost
@@ -33,24 +34,24 @@ def download(url):
     import requests
 
     _require_https(url)
-    folder = root() / ".ferlab" / "downloads"
+    folder, shown = root() / ".ferlab" / "downloads", masked(url)
     path = folder / hashlib.sha256(url.encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder):
         if path.exists():
             return path
-        print(f"downloading {url}", flush=True)
+        print(f"downloading {shown}", flush=True)
         for tries in range(RETRIES + 1):
             time.sleep(tries)
             try:
                 _transfer(url, path)
                 return path
             except UserError as error:
-                raise type(error)(f"{url}: {error}") from None
+                raise type(error)(f"{shown}: {error}") from None
             except requests.HTTPError as error:
-                failure = UserError(f"{url}: {_status_of(error.response)}")
+                failure = UserError(f"{shown}: {_status_of(error.response)}")
             except requests.RequestException as error:
-                failure = Unreachable(f"{url}: {_what_broke(error)}")
+                failure = Unreachable(f"{shown}: {_what_broke(error)}")
     raise failure from None
 
 
@@ -77,7 +78,7 @@ def _what_broke(error):
         return f"the server is too slow (nothing came for {TIMEOUT[1]} s)"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the transfer broke off"
-    return "no connection" if isinstance(error, requests.ConnectionError) else str(error)
+    return "no connection" if isinstance(error, requests.ConnectionError) else one_line(error)
 
 
 def _transfer(url, path):
@@ -202,10 +203,10 @@ def _require_https(url):
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise UserError(f"{url}: {error}") from None
+        raise UserError(f"{masked(url)}: {error}") from None
     local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme != "https" and not local:
-        raise UserError(f"{url}: only https addresses are read")
+        raise UserError(f"{masked(url)}: only https addresses are read")
 
 
 def _check_response(response, **_):

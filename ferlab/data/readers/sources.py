@@ -20,6 +20,7 @@ from ferlab.data.readers.csv_rows import choose_csv
 from ferlab.data.readers.fetch import Unreachable, download
 from ferlab.data.readers.spellings import PREFIX_OF
 from ferlab.files import UserError, root, sha256
+from ferlab.secrets import masked
 
 # What is known by its content (Dataset.digest), whatever file it comes in: the official pixels, and
 # Kaggle's class folders.
@@ -70,7 +71,7 @@ def _read_kaggle():
     except Unreachable:
         raise  # the other copy is behind the same network
     except UserError as error:
-        print(f"{error}; trying {second}", flush=True)
+        print(f"{error}; trying {masked(second)}", flush=True)
         try:
             return _read_from("fer2013", second)
         except UserError as other:
@@ -81,6 +82,7 @@ def _read_from(dataset, place):
     """What `read` gives, of the file, folder or address `place`."""
     official, address = dataset == "fer2013", "://" in place
     path = download(place) if address else root() / local_path(place)
+    place = masked(place)
     shown = f"FER2013={place}" if official and not address else place
     try:
         data, about = read_path(path, shown)
@@ -94,7 +96,7 @@ def _read_from(dataset, place):
             path.unlink(missing_ok=True)
         raise
     kind = "url" if address else "path"
-    return data, {"kind": kind, "asked": dataset, kind: place, **about}
+    return data, {"kind": kind, "asked": masked(dataset), kind: place, **about}
 
 
 def read_path(path, place=None):

@@ -9,9 +9,9 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from ferlab import doctor_services, dvc_files, files, params, recipes
+from ferlab import dvc_files, files, params, recipes, secrets
+from ferlab.doctor import services
 from ferlab.tracking.provenance import machine
-from ferlab.tracking.store import dead_runs, store
 from ferlab.training.backend import has_bfloat16
 from ferlab.workspace import running
 
@@ -27,7 +27,7 @@ def report():
         shown = ", ".join(f"{command} (process {pid})" for pid, command in at_work)
         about |= {"at work": f"{shown}; what they have in hand is looked at once they have ended"}
     checks = [check for check in CHECKS if not at_work or check not in IN_HAND]
-    troubles = [trouble for check in checks for trouble in check()]
+    troubles = [tuple(map(secrets.masked, trouble)) for check in checks for trouble in check()]
     return [f"{name:<12}{value}" for name, value in about.items()], troubles
 
 
@@ -148,27 +148,6 @@ def _outs(file):
         return {}
 
 
-def dead_mlflow_runs():
-    """Runs that MLflow shows as running though their processes have ended."""
-    if (
-        os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
-        or not (files.root() / "mlflow.db").exists()
-    ):
-        return
-    try:
-        with store() as client:
-            names = [run.info.run_name for run in dead_runs(client)]
-    except files.UserError as error:
-        yield str(error), "then run `python -m ferlab doctor` again"
-    else:
-        if names:
-            yield (
-                f"MLflow shows {len(names)} runs as running whose processes have ended "
-                f"({', '.join(names[:3])})",
-                "python -m ferlab sync marks them as killed",
-            )
-
-
 def dvc_locks():
     """rwlock names the processes that read and write each path; dead ones are left by a kill."""
     for repository in (files.root(), files.root() / recipes.RECIPES):
@@ -204,7 +183,7 @@ def unfinished():
 def real_data():
     """$FER2013 names a file that is not there."""
     path = os.environ.get("FER2013")
-    if path and not Path(path).expanduser().exists():
+    if path and "://" not in path and not Path(path).expanduser().exists():
         yield (
             f"FER2013={path}: not found",
             "export FER2013=<your copy>, or unset it to fetch from Kaggle",
@@ -236,9 +215,8 @@ CHECKS = (
     dvc_locks,
     dvc_lists,
     unfinished,
-    dead_mlflow_runs,
-    doctor_services.tracking_server,
-    doctor_services.remote,
+    services.tracking,
+    services.remote,
     real_data,
     disk,
 )

@@ -4,10 +4,10 @@ Each check yields its troubles as (what, fix).
 """
 
 import os
-import socket
-from urllib.parse import urlsplit
 
-from ferlab.files import one_line
+from ferlab.secrets import one_line
+from ferlab.tracking import search, store
+from ferlab.tracking.store.address import address, answers, database
 
 SERVER_TIMEOUT = 3  # seconds that a server may take to answer
 S3_ERRORS = {  # status: (what, fix)
@@ -19,14 +19,50 @@ S3_ERRORS = {  # status: (what, fix)
 }
 
 
-def tracking_server():
-    """$MLFLOW_TRACKING_URI names a server that does not answer."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if address.startswith("http") and not _answers(address):
+def tracking():
+    """MLflow's store cannot be used, or does not show what it should; see `_tracked`."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    try:
+        place = address()
+        file = database(place)
+        if file and not file.exists():  # made with the first result
+            return
+        if not answers(place, SERVER_TIMEOUT):
+            yield f"MLFLOW_TRACKING_URI={given}: nobody answers", store.NO_SERVER
+            return
+        with store.store() as client:
+            yield from list(_tracked(client))
+    except store.Trouble as error:
+        is_circular = error.fix.endswith("ferlab doctor")
         yield (
-            f"MLFLOW_TRACKING_URI={address}: nobody answers",
-            "start the server or unset it; no result is lost, "
-            "`python -m ferlab sync` delivers them later",
+            error.what,
+            "look at the log of what answers there, or unset MLFLOW_TRACKING_URI"
+            if is_circular
+            else error.fix,
+        )
+
+
+def _tracked(client):
+    """Runs whose processes have died, deleted experiments, a server that keeps no models."""
+    from mlflow.exceptions import MlflowException
+
+    names = [run.info.run_name for run in store.dead_runs(client)]
+    if names:
+        yield (
+            f"MLflow shows {len(names)} runs as running whose processes have ended "
+            f"({', '.join(names[:3])})",
+            "python -m ferlab sync marks them as killed",
+        )
+    for experiment in search.deleted_experiments(client):
+        trouble = search.deleted(experiment)
+        yield trouble.what, trouble.fix
+    try:
+        client.search_logged_models(experiment_ids=["0"], max_results=1)
+    except MlflowException as error:
+        yield (
+            f"MLflow's server keeps no models ({one_line(error)}); "
+            "they are among the files of their runs",
+            "pip install 'mlflow>=3' where the server runs, and mlflow db upgrade <its database>",
         )
 
 
@@ -42,7 +78,7 @@ def remote():
     name = config["core"].get("remote")
     about = config["remote"].get(name, {})
     endpoint, url = about.get("endpointurl"), str(about.get("url", ""))
-    if endpoint and not _answers(endpoint):
+    if endpoint and not answers(endpoint, SERVER_TIMEOUT):
         yield (
             f"DVC's remote {name}: nobody answers at {endpoint}",
             f"start it, or dvc remote modify --local {name} endpointurl <address>",
@@ -97,15 +133,3 @@ def _s3_client(about):
     return session.create_client(
         "s3", region_name=region, endpoint_url=about.get("endpointurl"), config=limits
     )
-
-
-def _answers(address):
-    try:
-        parts = urlsplit(address)
-        with socket.create_connection(
-            (parts.hostname, parts.port or {"https": 443}.get(parts.scheme, 80)),
-            timeout=SERVER_TIMEOUT,
-        ):
-            return True
-    except (OSError, ValueError):  # a port that is no number
-        return False
