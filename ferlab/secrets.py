@@ -22,7 +22,7 @@ def masked(text):
 
 
 def user_and_password(address):
-    """(what is before, user, password, host and the rest) of an address; None without a password."""
+    """(scheme, user, password, host and the rest) of an address; None without a password."""
     found = re.fullmatch(r"(\w+://)([^\s:/?#@]+):(?!\d+[/?#])(\S+)@(\S*)", address)
     return found and found.groups()
 
@@ -33,7 +33,7 @@ def one_line(error, limit=120):
 
 
 def refused(place):
-    """`place`; ValueError where it holds a secret: params.yaml goes into Git and into each report."""
+    """`place`; ValueError where it holds a secret: params.yaml goes into Git and each report."""
     if masked(place) != place:
         raise ValueError(
             "a password or token here would be committed; set dataset: fer2013 and "

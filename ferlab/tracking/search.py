@@ -12,7 +12,8 @@ EXPERIMENT = "ferlab-"  # how the experiments of ferlab are called, before the d
 def experiment_of(client, dataset):
     """The id of the MLflow experiment of a dataset, made where it is not there yet.
 
-    Raises Trouble where it was deleted in MLflow's page: its name is taken, but no run can be in it.
+    Raises Trouble where it was deleted in MLflow's page: its name is taken, and no run can be in
+    it.
     """
     name = f"{EXPERIMENT}{dataset.split()[0]}"
     existing = client.get_experiment_by_name(name)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import stages
 from ferlab import params, recipes
 from ferlab.files import UserError
 from tests.conftest import REPOSITORY
@@ -146,3 +147,10 @@ def test_an_empty_recipe_and_a_seed_of_what_trains_nothing_are_one_line(tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="recipes/mine.yaml: holds no sections"):
         recipes.load_recipe("mine")
+
+
+def test_what_recipes_share_is_not_taken_for_the_workspace_s(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    shared = stages.experiment(stages.SHARED)
+    assert shared.key == stages.SHARED
+    assert shared.values()["download"] == {"dataset": "fer2013"}  # the workspace has the sample

@@ -91,17 +91,17 @@ def test_a_copied_or_renamed_folder_neither_writes_into_nor_reads_from_the_old_o
 
 
 def test_a_moved_database_of_an_older_mlflow_is_pointed_at_its_files_before_it_is_opened(tmp_path):
-    """It has no table of models yet; MLflow adds it when it opens the file, and keeps the places."""
+    """It has no table of models yet; MLflow adds it when it opens the file, but moves nothing."""
     (tmp_path / "mlartifacts").mkdir()
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("CREATE TABLE experiments (name, artifact_location)")
         database.execute(
-            "INSERT INTO experiments VALUES ('ferlab-sample', 'file:///gone/mlartifacts/ferlab-sample')"
+            "INSERT INTO experiments VALUES ('ferlab-x', 'file:///gone/mlartifacts/ferlab-x')"
         )
     store._check(tmp_path / "mlflow.db")
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         ((place,),) = database.execute("SELECT artifact_location FROM experiments")
-    assert place == f"{tmp_path.as_uri()}/mlartifacts/ferlab-sample"
+    assert place == f"{tmp_path.as_uri()}/mlartifacts/ferlab-x"
 
 
 def test_the_files_of_a_named_database_lie_beside_it(enter, tmp_path, empty):

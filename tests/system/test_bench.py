@@ -52,7 +52,7 @@ def test_the_numpy_warp_is_the_same_as_opencvs():
 
 
 def test_a_benchmark_takes_as_many_devices_as_the_parameters_say(settings):
-    """TensorFlow spreads no batch; on one device, the figures would be those of another training."""
+    """TensorFlow spreads no batch; on one device, the figures would be of another training."""
     wanted = settings(**{"train.devices": 2}).train
     with pytest.raises(UserError, match="train.devices = 2: only JAX spreads a batch"):
         fit(tiny(), wanted)

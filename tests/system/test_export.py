@@ -147,7 +147,8 @@ import sys
 from pathlib import Path
 from ferlab.serving import export
 for number in (1, 2):
-    export.export(sys.argv[1], sys.argv[2], Path(f"{sys.argv[3]}-{number}{Path(sys.argv[4]).suffix}"))
+    out = Path(f"{sys.argv[3]}-{number}{Path(sys.argv[4]).suffix}")
+    export.export(sys.argv[1], sys.argv[2], out)
 """
 
 

@@ -1,6 +1,7 @@
 """What runs here: pinned packages without known vulnerabilities, no pickle, no open server."""
 
 import datetime
+import os
 import re
 import shutil
 import subprocess
@@ -148,7 +149,10 @@ def test_make_ui_listens_on_loopback_and_refuses_pickled_models(tmp_path):
         (programs / name).write_text(f'#!/bin/sh\necho {name} "$@"; env\n')
         (programs / name).chmod(0o755)
     (tmp_path / ".venv/core").touch()
-    done = subprocess.run(["make", "ui"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    clean = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(
+        ["make", "ui"], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
+    )
     served = next(line for line in done.stdout.splitlines() if line.startswith("mlflow ui "))
     assert "--host 127.0.0.1" in served and "--backend-store-uri sqlite:///mlflow.db" in served
     assert done.stdout.splitlines().count("MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false") == 2
