@@ -176,7 +176,8 @@ def test_an_export_has_the_same_bytes_each_time_and_in_each_process(format, smal
 def test_an_onnx_file_of_the_same_network_has_the_same_bytes(equalize, tmp_path):
     for name in ("first", "second"):  # the second one's layers have other names
         network = export_formats.in_float32(untrained("small"))
-        export_formats.write_onnx(network, ABOUT, tmp_path / name, equalize)
+        use = About(CLASSES, equalize=equalize)
+        export_formats.write_onnx(network, ABOUT, tmp_path / name, use)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
