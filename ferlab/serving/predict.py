@@ -128,10 +128,12 @@ def _listed(path, out):
             listed.append((file, name))
         else:
             left_out[file.suffix.lower() or "no ending"] += 1
+    kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(left_out.items()))
+    kinds += "; save HEIC as JPEG" if {".heic", ".heif"} & set(left_out) else ""
     if not listed:
-        raise files.UserError(f"{path}: holds no picture and no clip ({' '.join(endings)})")
+        only = f"; it holds {kinds}" if kinds else ""
+        raise files.UserError(f"{path}: holds no picture and no clip ({' '.join(endings)}){only}")
     if left_out:
-        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(left_out.items()))
         print(f"{path}: left out what is no picture or clip that is read: {kinds}")
     return listed
 

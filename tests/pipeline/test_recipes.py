@@ -381,7 +381,7 @@ def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(tmp
         wanted.evaluate,
     )
     assert after.download.dataset == "sample"
-    assert changed["train.epochs"] == (20, 71)
+    assert changed["train.epochs"] == (12, 71)
     assert changed["balance.classes"] == (["disgust"], ["disgust", "surprise"])
 
     def comments(text):

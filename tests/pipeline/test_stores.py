@@ -268,6 +268,7 @@ def test_a_name_means_the_same_result_for_compare_and_for_the_model(monkeypatch)
             "experiment" if revision else "recipe"
         ),
     )
+    monkeypatch.setattr(model_lookup, "_cost", lambda key: "minutes")
     monkeypatch.chdir(TOP)
     lookup.find("vgg")
     model_lookup.fetch("vgg", Path("model.keras"))

@@ -215,8 +215,11 @@ def test_a_heic_photo_is_named_as_such(inside, tmp_path, model, capsys):
     (tmp_path / "photos").mkdir()
     photo = tmp_path / "photos/IMG_0001.HEIC"
     photo.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
-    named = photo.parent if inside else photo
-    assert predict.predict([named], tmp_path / "out", str(model), "haar") == 1
+    if inside:
+        with pytest.raises(UserError, match="it holds 1 .heic; save HEIC as JPEG"):
+            predict.predict([photo.parent], tmp_path / "out", str(model), "haar")
+        return
+    assert predict.predict([photo], tmp_path / "out", str(model), "haar") == 1
     assert "IMG_0001.HEIC: HEIC, which is not read here; save it as JPEG" in capsys.readouterr().err
 
 
@@ -322,7 +325,7 @@ def test_a_folder_lists_pictures_of_all_endings_and_tells_what_it_leaves_out(
     names = {name for _, name in predict.gather([folder], tmp_path / "out")}
     assert {str(name) for name in names - found} == set(more)
     said = capsys.readouterr().out
-    assert said.endswith("left out what is no picture or clip that is read: 2 .heic, 1 .txt\n")
+    assert said.endswith("left out what is no picture or clip that is read: 2 .heic, 1 .txt; save HEIC as JPEG\n")
 
 
 def test_a_photo_of_a_telephone_is_halved_and_one_without_end_refused(monkeypatch):
