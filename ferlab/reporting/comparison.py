@@ -113,7 +113,7 @@ def _are_two_forms(results):
 def _aligned(results):
     """([the rows of each for the images that all have], split, whether disgust counts as angry)."""
     split, two_forms = _final_split(results), _are_two_forms(results)
-    rows, folded = _folded(results, split)
+    rows, folded = _folded(results)
     by_face = [_by_face(*pair, two_forms) for pair in zip(results, rows, strict=True)]
     return _common(results, by_face), split, folded
 
@@ -168,16 +168,21 @@ def disagreements(first, second):
 
 
 def _final_split(results):
-    """private or test, whichever all results have."""
-    for split in ("private", "test"):
-        if all(split in result.details["splits"] for result in results):
-            return split
-    raise _nothing_in_common(results)
+    """private where a result has it, else test; each must have one of them.
+
+    What one result calls test may hold the public images that chose the other's epoch: only the
+    private ones of them are compared then.
+    """
+    finals = {tables.final(result.details["splits"]) for result in results}
+    if not all({"private", "test"} & set(result.details["splits"]) for result in results):
+        raise _nothing_in_common(results)
+    return "private" if "private" in finals else "test"
 
 
-def _folded(results, split):
-    """([rows of that split], whether disgust had to be counted as angry)."""
-    rows = [tables.parts(result.predictions)[split] for result in results]
+def _folded(results):
+    """([rows of each one's final split], whether disgust had to be counted as angry)."""
+    parts = [tables.parts(result.predictions) for result in results]
+    rows = [part[tables.final(part)] for part in parts]
     folded = len({tables.classes_of(table) for table in rows}) > 1
     if folded:
         rows = [tables.fold(table) for table in rows]

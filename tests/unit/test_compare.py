@@ -273,11 +273,13 @@ def test_the_two_forms_of_fer2013_are_compared_face_by_face_and_only_with_a_note
         comparison.compare([first, second])
 
 
-def test_a_result_with_private_and_one_without_meet_on_the_whole_test_split():
-    """Where only one has private images, both are compared on all of test, as the text says."""
+def test_a_result_with_private_and_one_without_meet_on_the_private_images():
+    """The other's `test` also holds the public images, which chose the first one's epoch."""
     both, test = result("both", 0), result("test", 1)
     rows = test.predictions.assign(split="test")
     details = scoring.details(rows, about("sample"))
     test = lookup.Result("test", test.values, details, rows, test.history, [])
     found = comparison.compare([both, test])
-    assert found["split"] == "test" and found["n"] == len(both.predictions)
+    private = (both.predictions["split"] == "private").sum()
+    assert 0 < private < len(both.predictions)
+    assert found["split"] == "private" and found["n"] == private
