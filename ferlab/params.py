@@ -119,7 +119,8 @@ class Evaluate(Section):
     def names_differ(cls, entries):
         """Scores are kept by the file's name: equal names would be evaluated as one dataset."""
         names = [Path(e if isinstance(e, str) else _path_of(e)).stem for e in entries]
-        taken = "train validation public private private_unseen private_unseen_near test".split()
+        taken = ("train", "validation", "public", "private", "test")
+        taken += ("private_unseen", "private_unseen_near")
         clash = next((name for name in names if names.count(name) > 1 or name in taken), None)
         if clash:
             raise ValueError(f"{clash} names a split or another set already, rename the file")

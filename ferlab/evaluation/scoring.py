@@ -101,7 +101,8 @@ def details(table, about, seen=None, more=None):
     """The content of details.json.
 
     about: of about.json: the network's `name` and number of `parameters`, the `dataset` and its
-    `digest`. seen: of audit.leaked, the private images that train has too. more: as `inference.measure` gives it, with what `ferplus` adds.
+    `digest`. seen: of audit.leaked, the private images that train has too. more: as
+    `inference.measure` gives it, with what `ferplus` adds.
     """
 
     def by_split(rows):

@@ -1,9 +1,10 @@
 """Tables of predictions: one row per image.
 
 Columns: id, split, label, official (row of fer2013.csv or -1), group (of nearly equal images of a
-further set, else empty), predicted, and p_<class> for each class. Probabilities are kept as logarithms in 16 bits, in steps of 1/2048, from the moment a table
-is made: so the scores of a table, of its CSV file and of its packed file are the same to the last
-digit, and nothing is rounded to zero. A row without numbers is refused when a table is made or
+further set, else empty), predicted, and p_<class> for each class. Probabilities are kept as
+logarithms in 16 bits, in steps of 1/2048, from the moment a table is made: so the scores of a
+table, of its CSV file and of its packed file are the same to the last digit, and nothing is rounded
+to zero. A row without numbers is refused when a table is made or
 read: left in, it would count as sure of something, or vanish from a mean.
 """
 

@@ -314,7 +314,8 @@ BAD = {
         lambda t: folder(
             t / "x", images(DATA) | {"val/sad/a.png": image(FACE), "val/sad/a.jpg": image(FACE)}
         ),
-        "x: val/sad/a.png: the id 'validation/sad/a' is also that of val/sad/a.jpg; rename or remove",
+        "x: val/sad/a.png: the id 'validation/sad/a' is also that of val/sad/a.jpg; rename or "
+        "remove",
     ),
     "a file that is no image": (with_image(b"hello"), "x.zip: train/angry/bad.png: not an image"),
     "an image of 0 bytes": (with_image(b""), "x.zip: train/angry/bad.png: is empty (0 bytes)"),

@@ -431,7 +431,7 @@ def test_that_a_machine_repeats_is_tried_once_and_remembered(
     tried = []
     monkeypatch.setattr(network, "is_deterministic", lambda *_: bool(tried.append(1)))
     section, known, reports = settings(**TINY).train, {}, []
-    for run in ("first", "second"):
+    for _ in range(2):
         backend.start("tensorflow")
         loop.fit(
             faces,

@@ -2,8 +2,8 @@
 colour, other spellings.
 
 What cannot be used (an unknown class such as contempt, a damaged image) is left out, counted and
-named. Frames of one film, or photos of one person, can be told to belong together: then the interval
-of the accuracy counts groups, not images.
+named. Frames of one film, or photos of one person, can be told to belong together: then the
+interval of the accuracy counts groups, not images.
 """
 
 import csv
@@ -33,8 +33,8 @@ CK48_GROUP = r"S\d+_\d+"  # person and film of S010_004_00000017.png: three fram
 class Faces:
     """One such set.
 
-    faces: uint8 (N, 48, 48). ids, labels, groups: lists of N texts; the group is empty where none is
-    known. left_out: {reason: images}.
+    faces: uint8 (N, 48, 48). ids, labels, groups: lists of N texts; the group is empty where none
+    is known. left_out: {reason: images}.
     """
 
     name: str
