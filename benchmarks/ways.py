@@ -25,8 +25,8 @@ TEXTS = "texts"  # as the usual notebook trains
 ANY_ORDER = "default, float32, sums in any order"
 # name: (recipe or None for params.yaml, what differs in its train section, side of the faces)
 WAYS = {
-    TEXTS: ("silva_2025", {}, SIZE),
-    "silva_2025, float32": ("silva_2025", {}, SIZE),
+    TEXTS: ("silva_2025", {"precision": "float32"}, SIZE),
+    "silva_2025, float32": ("silva_2025", {"precision": "float32"}, SIZE),
     "silva_2025, bfloat16": ("silva_2025", {"precision": "bfloat16"}, SIZE),
     "default, float32": (None, {"precision": "float32"}, SIZE),
     ANY_ORDER: (None, {"precision": "float32"}, SIZE),
@@ -40,8 +40,12 @@ FEED_BATCHES = 20  # over which the feed is timed
 
 def train_settings(recipe, changes):
     """The train section of a recipe (None: of params.yaml), with changes."""
+    from ferlab.training import backend
+
     section = (recipes.load_recipe(recipe) if recipe else params.load()).train
-    return section.model_copy(update=changes)
+    section = section.model_copy(update=changes)
+    precision = backend.precision_of(section.precision, section.backend)  # where that is `auto`
+    return section.model_copy(update={"precision": precision})
 
 
 class Way:

@@ -52,7 +52,9 @@ def test_a_server_that_dies_in_mid_run_gets_the_run_from_sync(server, prepared, 
 
     def mine():
         return [
-            run for run in children.runs(server.address) if run.data.params["train.seed"] == "9"
+            run
+            for run in children.runs(server.address)
+            if run.data.params.get("train.seed") == "9"  # a run of this moment has none yet
         ]
 
     child = children.Child(
