@@ -44,7 +44,8 @@ def fit(dataset, params, resume_state=None, callbacks=None):
     train, selection = _train_and_selection(dataset, params)
     selection = _affordable(selection, len(train.faces))
     result = models.build(params.model, len(dataset.classes), params.dropout)
-    evaluation_model = network.to_logits(result)  # on faces of full size, whatever is trained on
+    # on faces of full size, whatever is trained on
+    evaluation_model = network.fused(network.to_logits(result))
     state = _start_or_resume(evaluation_model, params, resume_state)
     model = side = None
 
@@ -66,7 +67,7 @@ def fit(dataset, params, resume_state=None, callbacks=None):
             checkpoint.save(resume_state, state)
         callbacks.on_epoch(row, state.seconds[-1])
 
-    evaluation_model.set_weights(state.best_weights)
+    result.set_weights(state.best_weights)
     return result, _history(state, params), state.seconds
 
 

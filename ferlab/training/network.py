@@ -1,5 +1,6 @@
 """The network in training, compiled for one size of faces; taking and restoring its state."""
 
+import functools
 import hashlib
 import time
 
@@ -32,7 +33,7 @@ def compiled(evaluation_model, params, side):
     model = evaluation_model
     if side != SIZE:
         classes = evaluation_model.output.shape[-1]
-        model = to_logits(models.build(params.model, classes, params.dropout, side))
+        model = fused(to_logits(models.build(params.model, classes, params.dropout, side)))
         if [w.shape for w in model.weights] != [w.shape for w in evaluation_model.weights]:
             raise UserError(
                 f"train.low_resolution = {params.low_resolution:g}: the network {params.model} "
@@ -50,6 +51,63 @@ def compiled(evaluation_model, params, side):
     )
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def fused(model):
+    """A copy of `model` in which TensorFlow's fused kernel normalises; it shares no weights.
+
+    Keras computes batch normalisation by operations of its own, which read and write the
+    activations several times, in float32; FusedBatchNormV3 does it at once, to the same values but
+    for the last bits. Layers that the kernel does not know (another axis, masks, renormalisation,
+    other inputs than images), and all layers on other backends, stay Keras' own.
+    """
+    import keras
+
+    def copied(layer):
+        kind = type(layer)
+        if kind is keras.layers.BatchNormalization and _is_fusable(keras, layer):
+            kind = _fused_batch_normalization(keras)
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=copied)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _is_fusable(keras, layer):
+    images = layer.input_spec is not None and layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
+    usual = layer.scale and layer.center and not layer.renorm and not layer.synchronized
+    return keras.backend.backend() == "tensorflow" and images and usual
+
+
+@functools.cache
+def _fused_batch_normalization(keras):
+    """The class of the fused layer: Keras' own but for its arithmetic."""
+    import tensorflow as tf
+
+    class FusedBatchNormalization(keras.layers.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            if mask is not None:
+                return super().call(inputs, training=training, mask=mask)
+            training = bool(training and self.trainable)
+            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=tf.cast(inputs, self.compute_dtype),
+                scale=tf.cast(self.gamma, "float32"),
+                offset=tf.cast(self.beta, "float32"),
+                mean=tf.zeros([0]) if training else tf.cast(self.moving_mean, "float32"),
+                variance=tf.zeros([0]) if training else tf.cast(self.moving_variance, "float32"),
+                epsilon=self.epsilon,
+                is_training=training,
+            )
+            if training:
+                # the kernel gives n / (n - 1) times the variance that Keras keeps
+                count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
+                variance *= (count - 1) / count
+                for kept, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                    kept.assign(kept * self.momentum + new * (1 - self.momentum))
+            return outputs
+
+    return FusedBatchNormalization
 
 
 def optimizer_state(model):

@@ -354,6 +354,46 @@ def test_a_backend_that_is_not_there_is_one_line():
     )
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_fused_normalisation_gives_what_keras_own_gives(precision):
+    """In training and in use, and the same statistics; 1e-4 of the largest value."""
+    keras = backend.start("tensorflow", precision)
+    inputs = keras.Input((6, 6, 3))
+    plain = keras.Model(inputs, keras.layers.BatchNormalization(momentum=0.9)(inputs))
+    fused = network.fused(plain)
+    assert type(fused.layers[1]) is not keras.layers.BatchNormalization
+    faces = np.random.default_rng(0).normal(3, 2, (8, 6, 6, 3)).astype(np.float32)
+    ulp = 2**-8 if precision == "bfloat16" else 0  # the outputs of both are rounded to 8 bits
+    for training in (True, True, False):
+        ours, theirs = (
+            np.asarray(keras.ops.cast(model(faces, training=training), "float32"))
+            for model in (fused, plain)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=ulp)
+        for ours, theirs in zip(fused.get_weights(), plain.get_weights(), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_what_the_fused_kernel_does_not_know_stays_keras_own():
+    keras = backend.start("tensorflow")
+    inputs = keras.Input((6, 6, 4))
+    x = keras.layers.BatchNormalization(axis=1)(inputs)
+    x = keras.layers.BatchNormalization(renorm=True)(x)
+    x = keras.layers.GroupNormalization(2)(x)
+    model = keras.Model(inputs, keras.layers.BatchNormalization()(keras.layers.Flatten()(x)))
+    assert [type(layer) for layer in network.fused(model).layers] == [
+        type(layer) for layer in model.layers
+    ]
+
+
+def test_a_trained_model_is_of_plain_keras_layers(tmp_path, faces, settings):
+    train(faces, settings(**TINY | {"train.epochs": 1}).train, tmp_path / "checkpoint.npz")
+    import keras
+
+    model = keras.models.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}
+
+
 FLAGS = "processor\t: 0\nflags\t\t: fpu avx2 {}\n"
 
 
