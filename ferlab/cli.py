@@ -15,6 +15,7 @@ from ferlab.secrets import masked
 _VERBS = {}  # name: (function, text, arguments), in the order in which --help lists them
 _CLUSTER = {"address": "local", "nodes": 1, "storage": None}  # defaults of --engine ray
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # these errors name no file
+_NO_MEMORY = "out of memory; close other programs, or lower train.batch_size where it was training"
 _OUT_OF_REACH = (*_FULL, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
@@ -182,15 +183,23 @@ def errors_in_one_line():
         sys.exit(f"error: {masked(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except MemoryError:
+        sys.exit(f"error: {_NO_MEMORY}")
     except OSError as error:  # a full disk, a read-only folder, a file in a folder's place
         if error.errno == errno.EPIPE:  # `| head`: the reader has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        if error.errno == errno.ENOMEM:
+            sys.exit(f"error: {_NO_MEMORY}")
         if not error.filename and error.errno not in _FULL:
             raise
         where, why = error.filename or "a file", (error.strerror or str(error)).lower()
         fix = "; make room or allow writing, then run again"
         sys.exit(f"error: {where}: {why}{fix if error.errno in _OUT_OF_REACH else ''}")
+    except Exception as error:
+        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which is not imported
+            raise
+        sys.exit(f"error: {_NO_MEMORY}")
 
 
 def run():

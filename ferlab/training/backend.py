@@ -30,10 +30,14 @@ def start(backend, precision="float32", seed=0, devices=1):
             if backend == "jax" and devices > 1:
                 _join()
             import keras
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise UserError(
                 f"train.backend = {backend!r}: {error.name or backend} is not installed; "
                 "choose tensorflow or install it"
+            ) from None
+        except ImportError as error:  # damaged, or no memory for it
+            raise UserError(
+                f"train.backend = {backend!r}: cannot be loaded ({one_line(error)})"
             ) from None
     if keras.backend.backend() != backend:
         raise UserError(

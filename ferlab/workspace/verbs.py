@@ -8,9 +8,12 @@ from ferlab.cli import argument, verb
     argument("change", nargs="*", metavar="key=value", help="as of `dvc exp run -S`"),
 )
 def check(arguments):
-    from ferlab.workspace import attempt
+    from ferlab.workspace import attempt, memory
 
     attempt.check(arguments.change)
+    warning = memory.warning()
+    if warning:
+        print(warning)
 
 
 @verb(

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import ferlab.__main__
 import stages
-from ferlab import files
+from ferlab import cli, files
+from ferlab.workspace import memory
 from tests.conftest import REPOSITORY
 
 
@@ -208,3 +210,28 @@ def test_a_file_that_is_missing_is_one_line_in_a_stage_as_in_a_verb(monkeypatch)
     with pytest.raises(SystemExit) as caught:
         stages.run(lambda experiment: Path("no/such.csv").read_bytes())
     assert caught.value.code == "error: no/such.csv: no such file or directory"
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's is called."""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(errno.ENOMEM, "no"), ResourceExhaustedError("OOM")]
+)
+def test_no_memory_is_one_line(error):
+    with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
+        raise error
+    assert caught.value.code.startswith("error: out of memory; close other programs")
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "said"), [("1400000000", "900000000", "0.5 GB"), ("max", "9", None)]
+)
+def test_too_little_memory_in_a_container_is_said_before(tmp_path, monkeypatch, limit, used, said):
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=8e9))
+    (tmp_path / "memory.max").write_text(limit)
+    (tmp_path / "memory.current").write_text(used)
+    warning = memory.warning()
+    assert warning is None if said is None else f"{said} are free" in warning

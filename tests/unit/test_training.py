@@ -33,6 +33,7 @@ from tests.synthetic import make
 PARAMETERS = {
     "small": 687_015,
     "medium": 1_750_519,
+    "wide": 3_108_167,
     "vgg": 1_766_439,
     "resnet": 2_761_895,
     "vit": 1_283_831,
