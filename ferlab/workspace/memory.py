@@ -1,4 +1,4 @@
-"""Whether there is memory enough for a training: where there is not, the system kills it silently."""
+"""Whether there is memory enough for a training; where there is not, the system kills it."""
 
 from pathlib import Path
 
