@@ -75,11 +75,13 @@ audit: .venv/dev
 	@.venv/bin/python tests/audit.py
 
 lock:
-	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements.in -o requirements.txt
+	uv lock -q
+	uv export --frozen --no-emit-project --no-annotate --no-header -q -o requirements.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-dev.in -o requirements-dev.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-sweep.in -o requirements-sweep.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-use.in -o requirements-use.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-scale.in -o requirements-scale.txt
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-predict.in -o requirements-predict.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-gpu.in -o requirements-gpu.txt
 
 commit:

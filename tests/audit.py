@@ -18,6 +18,7 @@ LOCKS = (
     "requirements-dev.txt",
     "requirements-sweep.txt",
     "requirements-use.txt",
+    "requirements-predict.txt",
     "requirements-scale.txt",
 )
 

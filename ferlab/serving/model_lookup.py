@@ -7,12 +7,15 @@ import tempfile
 from pathlib import Path
 
 from ferlab import dvc_files, files, params, recipes
+from ferlab.serving.light import onnx_file
 
-RELEASED = Path(__file__).parents[2] / "pretrained"  # model.keras, model.json, README.md
+# model.keras, model.onnx (the same network), model.json (their sha256), README.md
+RELEASED = Path(__file__).parents[2] / "pretrained"
 WORKSPACE_MODEL = Path("models/model.keras")
+FILES = (".keras", ".onnx")
 CHOICES = (
-    "--model is a .keras file, workspace, a recipe's key, a DVC experiment or an MLflow run, or "
-    "nothing: the released model, at once"
+    "--model is a .keras or .onnx file, workspace, a recipe's key, a DVC experiment or an MLflow "
+    "run, or nothing: the released model, at once"
 )
 
 
@@ -21,14 +24,14 @@ def find_model(name):
     """Yield (path, backend) of a model, for as long as the block lasts; UserError where there is
     none.
 
-    name: nothing (the released model), a `.keras` file, `workspace`, a recipe's key, a DVC
-    experiment, an MLflow run (name or id).
+    name: nothing (the released model: where Keras is not installed, its ONNX file), a `.keras` or
+    `.onnx` file, `workspace`, a recipe's key, a DVC experiment, an MLflow run (name or id).
     """
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         if not name:
             yield _released(), "tensorflow"
-        elif Path(name).suffix == ".keras":
+        elif Path(name).suffix in FILES:
             if not Path(name).exists():
                 raise files.UserError(f"{name}: not found; {CHOICES}")
             yield Path(name), "tensorflow"
@@ -40,15 +43,24 @@ def find_model(name):
                 )
             yield WORKSPACE_MODEL, params.raw()["train"]["backend"]
         elif Path(name).is_file():
-            raise files.UserError(f"{name}: not a .keras file, as Keras 3 saves them; {CHOICES}")
+            raise files.UserError(
+                f"{name}: not a .keras file, as Keras 3 saves them, and no .onnx; {CHOICES}"
+            )
         else:
             fetch(name, path)
             yield path, "tensorflow"
 
 
 def _released():
-    about, path = files.read_json(RELEASED / "model.json"), RELEASED / "model.keras"
-    if not path.exists() or files.sha256(path) != about["sha256"]:
+    """The released model's file, checked: for Keras, or where that is not installed, ONNX."""
+    return released("model.keras" if onnx_file.has_keras() else "model.onnx")
+
+
+def released(name):
+    """The path of a file of pretrained/; UserError where it is not the one that was released."""
+    about, path = files.read_json(RELEASED / "model.json"), RELEASED / name
+    wanted = about["sha256"] if name == "model.keras" else about["onnx"]["sha256"]
+    if not path.exists() or files.sha256(path) != wanted:
         raise files.UserError(
             f"{path}: not the released model (its sha256 differs); git checkout {path.parent.name}"
         )

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from ferlab import files
 from ferlab.reporting import pages
 from ferlab.serving.analyzer import Analyzer
+from ferlab.serving.light import onnx_file
 
 MAX_BYTES = 20 << 20  # of an upload
 LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -124,10 +125,8 @@ def serve(host, port, model="", detector=None, said=None, min_face=None):
         local = bool(LOOPBACK.fullmatch(shown))
         analyzer = Analyzer(model, detector, said, min_face)
         if detector is None and analyzer.detector.name == "haar":
-            print(
-                "faces are found by OpenCV's cascade; a better detector: "
-                "pip install --require-hashes -r requirements-use.txt"
-            )
+            better = "; a better detector: pip install --require-hashes -r requirements-use.txt"
+            print(f"faces are found by OpenCV's cascade{better if onnx_file.has_keras() else ''}")
         if not local:
             print("every machine that reaches this one can use the page")
         print(f"http://{shown}:{listening.getsockname()[1]}/    (Ctrl-C ends it)", flush=True)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ def pins(lock):
         hashes = re.findall(r"--hash=(\S+)", entry)
         pinned.append((name, version, marker and Marker(marker), hashes))
     return pinned
+
+
+def project():
+    """The section `project` of pyproject.toml."""
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
 @pytest.mark.parametrize("lock", audit.LOCKS)
@@ -72,12 +78,37 @@ def test_the_lock_covers_every_platform_once(platform, python):
         if marker is None or marker.evaluate(about)
     ]
     assert len(installed) == len(set(installed))
-    wanted = [
-        re.match(r"[\w.-]+", line)[0]
-        for line in (REPOSITORY / "requirements.in").read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
+    wanted = [re.match(r"[\w.-]+", line)[0] for line in project()["dependencies"]]
     assert {re.sub("[._]", "-", name.lower()) for name in wanted} <= set(installed)
+
+
+def test_uv_installs_what_make_installs_from_the_default_registry():
+    text = (REPOSITORY / "uv.lock").read_text()
+    locked = {
+        (package["name"], package["version"])
+        for package in tomllib.loads(text)["package"]
+        if package["name"] != "ferlab"
+    }
+    assert locked == {(name, version) for name, version, _, _ in pins("requirements.txt")}
+    assert set(re.findall(r"https?://([^/\"]+)", text)) == {"pypi.org", "files.pythonhosted.org"}
+    (ours,) = (each for each in tomllib.loads(text)["package"] if each["name"] == "ferlab")
+    wanted = [
+        f"{each['name']}{each.get('specifier', '')}" for each in ours["metadata"]["requires-dist"]
+    ]
+    declared = [line.replace("ruamel.yaml", "ruamel-yaml") for line in project()["dependencies"]]
+    assert sorted(wanted) == sorted(line.replace(".clib", "-clib") for line in declared)
+
+
+def test_the_light_way_has_the_versions_of_the_whole_and_no_tensorflow():
+    light, whole = (
+        {name: version for name, version, _, _ in pins(f"requirements{kind}.txt")}
+        for kind in ("-predict", "-dev")
+    )
+    whole |= {name: version for name, version, _, _ in pins("requirements.txt")}
+    assert len(light) < 50
+    assert {"onnxruntime", "opencv-python-headless"} <= set(light)
+    assert not {"tensorflow", "keras", "torch", "jax", "mlflow", "dvc"} & set(light)
+    assert {name for name in light if whole.get(name, light[name]) != light[name]} == set()
 
 
 def test_git_ignores_every_page_that_may_show_real_faces():
