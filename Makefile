@@ -9,6 +9,7 @@
 # make pull              results from DVC's remote, written nowhere but here (docs/group.md)
 # make reset             params.yaml and the result back to the last commit, after experiments
 # make demo              a page on this machine for photos and the webcam: http://127.0.0.1:7860
+# make demo-static       that page as files for any web server, everything in the browser (needs npm)
 # make ui                MLflow's page over all runs;  make show: DVC's table of experiments
 
 PYTHON ?= python3
@@ -42,6 +43,9 @@ lint: .venv/dev
 
 demo: .venv/core
 	@.venv/bin/python -m ferlab demo
+
+demo-static: .venv/core
+	@.venv/bin/python -m ferlab demo-static
 
 ui: .venv/core
 	@.venv/bin/python -m ferlab sync || true
@@ -98,4 +102,4 @@ commit:
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-slow lint demo ui show pull reset doctor verify bench ablation audit lock commit
+.PHONY: repro test test-slow lint demo demo-static ui show pull reset doctor verify bench ablation audit lock commit

@@ -221,6 +221,17 @@ def demo(arguments):
         page.serve(arguments.host, arguments.port, arguments.model, *more)
 
 
+@verb(
+    "write that page as files for any web server, with the released network in the browser",
+    argument("--out", default="exports/demo", type=Path, metavar="FOLDER"),
+    name="demo-static",
+)
+def demo_static(arguments):
+    from ferlab.serving.light import static_page
+
+    static_page.write(arguments.out)
+
+
 main = cli.run
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _add_routes(app, analyzer, local):
     def page():
         nonce = secrets.token_urlsafe(16)
         return HTMLResponse(
-            html.render(nonce=nonce, local=local, most=MAX_BYTES),
+            html.render(nonce=nonce, local=local, most=MAX_BYTES, browser=None),
             headers={"Content-Security-Policy": POLICY.format(nonce)},
         )
 
