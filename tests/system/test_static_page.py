@@ -96,7 +96,7 @@ def found(tab, picture):
 
 @pytest.mark.slow
 def test_faces_and_numbers_are_those_of_predict(tab, astronaut):
-    predictor = Predictor(str(model_lookup.RELEASED / "model.keras"), "haar")
+    predictor = Predictor(str(model_lookup.RELEASED / "model.onnx"), "haar")
     pictures = {
         "upright": astronaut,
         "on its side": np.ascontiguousarray(np.rot90(astronaut)),
