@@ -81,12 +81,13 @@ def _add_routes(app, analyzer, local):
     from fastapi.responses import HTMLResponse
 
     html = pages.template("page.html")
+    looks = "HiResCAM" if onnx_file.has_keras() else "what hiding a place costs"
 
     @app.get("/")
     def page():
         nonce = secrets.token_urlsafe(16)
         return HTMLResponse(
-            html.render(nonce=nonce, local=local, most=MAX_BYTES, browser=None),
+            html.render(nonce=nonce, local=local, most=MAX_BYTES, looks=looks, browser=None),
             headers={"Content-Security-Policy": POLICY.format(nonce)},
         )
 

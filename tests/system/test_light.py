@@ -29,7 +29,7 @@ from tests.builders import image
 from tests.repository import TOP
 
 ONNX = model_lookup.RELEASED / "model.onnx"
-LEFT_OUT = ("tensorflow", "keras", "mtcnn", "mlflow", "dvc", "dvc.api", "scipy", "seaborn")
+LEFT_OUT = ("tensorflow", "keras", "mtcnn", "mlflow", "dvc", "dvc.api", "seaborn")
 MOST = 0.4e9  # bytes that the packages of the light way take
 STEPS = (TOP / "Dockerfile").read_text()
 
@@ -40,6 +40,7 @@ def light(monkeypatch):
     for name in LEFT_OUT:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "ferlab.reporting.figures.style", raising=False)
+    monkeypatch.delenv(model_lookup.MODELS, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,6 @@ def test_a_clip_is_predicted_without_a_chart(light, tmp_path, capsys):
             "predict {photo} --model {onnx} --classes a,b --scaling raw",
             "model.onnx: says itself how to use it; leave out --classes and --scaling",
         ),
-        ("compare speedrun majority", "this needs scipy, which is not installed"),
         ("export", "onnx: tf2onnx is not installed"),
     ],
 )
