@@ -1,15 +1,16 @@
-"""`make bench`: what training costs on this machine, the texts' way and ours; reports/bench.json
-and bench.png.
+"""`make bench`: what training costs on this machine, the texts' way and ours.
 
-Every way of training is a process of its own; they take turns, a few seconds each, so that a
-machine whose speed drifts treats them alike. `make bench LONG=1` also trains until 59.53, 62.08 and
-65 % of public are reached, measures the data at 1, 4 and 16 times their size, and writes
-bench_scale.png. Needs FER2013; takes less than four minutes, the long form an hour.
+Writes reports/bench/<kind of processor>.json and .png, and reports/bench.md, a table of all kinds
+that were measured. Every way of training is a process of its own; they take turns, a few seconds
+each, so that a machine whose speed drifts treats them alike. `make bench LONG=1` also trains until
+59.53, 62.08 and 65 % of public are reached, and measures the data at 1, 4 and 16 times their size
+(<kind>-scale.png). Needs FER2013; takes less than four minutes, the long form an hour.
 """
 
 import argparse
 import contextlib
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from ferlab import files
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.tracking import provenance
 
-NOTES = Path("reports/bench.json")
+FOLDER, PAGE = Path("reports/bench"), Path("reports/bench.md")
+# the fastest of these matrix products that the processor has decides its speed: by its flag
+KINDS = {
+    "amx_bf16": "amx",
+    "avx512_bf16": "avx512-bf16",
+    "avx512f": "avx512",
+    "avx2": "avx2",
+}
 ROUNDS, SECONDS = 3, 2.0  # turns of each way, and of each turn
 SILVA_IMAGES = 35 * 22_968  # training images that silva_2025 goes through
 # silva_2025's and fourlayer_2025's published accuracies, and people's
@@ -38,6 +46,7 @@ def bench(long):
     read_faces()
     results = {
         "machine": provenance.machine(),
+        "kind": kind(),
         "dataset": Dataset.load(FACES).name,
         "peak_gflops": bench_parts.alone(bench_parts.peak),
     }
@@ -68,12 +77,28 @@ def _measure_long(results, began):
 
 
 def _write(results, began):
-    """Write numbers and figures as far as they are known."""
+    """Write numbers and figures as far as they are known, and the table of all kinds."""
     results["took_seconds"] = round(time.perf_counter() - began)
-    files.write_json(NOTES, results)
-    bench_report.draw(Path("reports/bench.png"), results)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    files.write_json(FOLDER / f"{results['kind']}.json", results)
+    bench_report.draw(FOLDER / f"{results['kind']}.png", results)
     if "scale" in results:
-        bench_report.draw_scale(Path("reports/bench_scale.png"), results["scale"])
+        bench_report.draw_scale(FOLDER / f"{results['kind']}-scale.png", results["scale"])
+    files.write_text(PAGE, bench_report.page([files.read_json(p) for p in FOLDER.glob("*.json")]))
+
+
+def kind():
+    """The kind of this machine's processor, as its file is named; without any known flag, the name
+    of its architecture.
+    """
+    flags = []
+    with contextlib.suppress(OSError):
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+        ):
+            if line.startswith("flags"):
+                flags = line.split()
+    return next((name for flag, name in KINDS.items() if flag in flags), platform.machine())
 
 
 def race(entries):
@@ -159,7 +184,7 @@ def main():
         help="also 4 and 16 times the data, and seconds to published accuracies",
     )
     say(bench_report.table(bench(parser.parse_args().long)))
-    say(f"wrote {NOTES} and its figures")
+    say(f"wrote {PAGE}, and numbers and figures in {FOLDER}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class Train(Section):
     """A training: network, optimisation, augmentation, selection, machine. All of it decides bits.
 
     Rates, shares and momenta are plain numbers, rotation is in degrees, shift, zoom and erase are
-    shares of the image's side; early_stopping and reduce_on_plateau count epochs, 0 is off.
+    shares of the image's side; early_stopping and reduce_on_plateau count epochs, 0 is off; so does
+    frozen: in the first ones only the last layer learns.
     """
 
     model: str
@@ -85,8 +86,11 @@ class Train(Section):
     zoom: Share
     erase: Share
     low_resolution: Annotated[float, Field(ge=0, le=1)]
-    labels: Literal["fer2013", "ferplus"] = "fer2013"  # recipes need not name these two
+    labels: Literal["fer2013", "ferplus"] = "fer2013"  # recipes need not name these five
     equalize: bool = False
+    mixup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    initial: Literal["random", "imagenet"] = "random"
+    frozen: Count = 0
     select_on: Literal["public", "validation"]
     keep: Literal["best", "last"]
     early_stopping: Count

@@ -7,6 +7,8 @@ knowing how it was trained. Knows no dataset.
 
 import importlib
 
+from ferlab.files import UserError
+
 SHAPE = (48, 48, 1)  # of a face, as networks are saved and used; training may begin on smaller ones
 
 
@@ -17,6 +19,20 @@ def build(name, classes, dropout, side=SHAPE[0]):
     dropout: share of units dropped, 0 to below 1. Weights are fresh: set the seed first.
     """
     return importlib.import_module(f"ferlab.models.{name}").build(classes, dropout, side)
+
+
+def set_pretrained(name, model):
+    """Put published weights into a fresh model of `build(name, ...)`, but for the last layer.
+
+    Raises UserError where the network has none, or where they are not installed.
+    """
+    module = importlib.import_module(f"ferlab.models.{name}")
+    if not hasattr(module, "set_pretrained"):
+        raise UserError(
+            f"train.initial = 'imagenet': there are no such weights for the network {name}; "
+            "set train.initial: random, or train.model: efficientnet_lite0"
+        )
+    module.set_pretrained(model)
 
 
 def classifier_head(inputs, features, classes):

@@ -11,7 +11,7 @@ from ferlab.data.prepare import prepared
 from ferlab.files import UserError
 from ferlab.training import schedule
 
-ORDER, MIRROR, TRANSFORM, DROPOUT = range(4)  # what a random stream is for; part of its key
+ORDER, MIRROR, TRANSFORM, DROPOUT, MIX = range(5)  # what a random stream is for; part of its key
 
 
 def order(dataset, params, epoch):
@@ -79,4 +79,24 @@ def batches(dataset, params, epoch):
             erase=params.erase,
             side=schedule.side_of(params, epoch),
         )
-        yield faces[..., None], targets[batch], weights[labels[batch]]
+        mixed = faces, targets[batch], weights[labels[batch]]
+        if params.mixup:
+            mixed = _mixed(*mixed, params, (params.seed, epoch, MIX, start))
+        yield mixed[0][..., None], *mixed[1:]
+
+
+def _mixed(faces, targets, weights, params, key):
+    """Each face with one other of its batch, the targets and weights in the same shares.
+
+    The share of the other is drawn from Beta(mixup, mixup) and is at most one half (Zhang et al.
+    2018, arXiv:1710.09412).
+    """
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    share = random.beta(params.mixup, params.mixup, len(faces)).astype(np.float32)
+    share = np.minimum(share, 1 - share)
+
+    def mix(values):
+        part = share.reshape(-1, *[1] * (values.ndim - 1))
+        return values + part * (np.roll(values, 1, axis=0) - values)
+
+    return np.rint(mix(faces.astype(np.float32))).astype(np.uint8), mix(targets), mix(weights)

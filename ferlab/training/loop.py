@@ -44,16 +44,18 @@ def fit(dataset, params, resume_state=None, callbacks=None):
     train, selection = _train_and_selection(dataset, params)
     selection = _affordable(selection, len(train.faces))
     result = models.build(params.model, len(dataset.classes), params.dropout)
+    if params.initial != "random":
+        models.set_pretrained(params.model, result)
     # on faces of full size, whatever is trained on
     evaluation_model = network.fused(network.to_logits(result))
     state = _start_or_resume(evaluation_model, params, resume_state)
-    model = side = None
+    model = phase = None
 
     while state.epoch < params.epochs and not _stops_early(state, params):
         began = time.perf_counter()
-        if side != schedule.side_of(params, state.epoch):
-            side = schedule.side_of(params, state.epoch)
-            model = _compiled_at(side, evaluation_model, train, state, params, callbacks)
+        if phase != schedule.phase_of(params, state.epoch):
+            phase = schedule.phase_of(params, state.epoch)
+            model = _compiled_for(*phase, evaluation_model, train, state, params, callbacks)
         row = _train_epoch(model, train, params, state, callbacks)
         state.weights = model.get_weights()
         state.optimizer_state = network.optimizer_state(model)
@@ -135,10 +137,12 @@ def _start_or_resume(evaluation_model, params, resume_state):
     return checkpoint.State(averaged_weights=weights if params.averaging else [])
 
 
-def _compiled_at(side, evaluation_model, train, state, params, callbacks):
+def _compiled_for(side, frozen, evaluation_model, train, state, params, callbacks):
     """The model for the coming epochs, whose faces have this side, in the state of the training."""
-    model = network.compiled(evaluation_model, params, side)
-    if state.epoch:
+    model = network.compiled(evaluation_model, params, side, frozen)
+    if state.epoch and state.epoch == params.frozen:
+        model.set_weights(state.weights)  # now all layers learn: the optimizer starts anew
+    elif state.epoch:
         network.restore(model, state.weights, state.optimizer_state)
     if callbacks.on_nondeterministic and not _repeats(model, side, train, state, params, callbacks):
         callbacks.on_nondeterministic()

@@ -21,12 +21,12 @@ def to_logits(model):
     return keras.Model(model.input, model.get_layer("logits").output)
 
 
-def compiled(evaluation_model, params, side):
+def compiled(evaluation_model, params, side, frozen=False):
     """The network from faces (batch, side, side, 1) to logits, ready to train.
 
     evaluation_model: the same for faces of full size, whose weights it gets, and which it is where
-    `side` is that size. Its optimizer is new. Raises UserError where the network's weights depend
-    on the size of the faces.
+    `side` is that size. frozen: only the last layer learns. Its optimizer is new. Raises UserError
+    where the network's weights depend on the size of the faces.
     """
     import keras
 
@@ -40,6 +40,8 @@ def compiled(evaluation_model, params, side):
                 f"takes no faces of {side}x{side}; set it to 0"
             )
         model.set_weights(evaluation_model.get_weights())
+    for layer in model.layers:
+        layer.trainable = not frozen or layer.name == "logits"
     model.compile(
         optimizers.build(keras, params),
         keras.losses.CategoricalCrossentropy(

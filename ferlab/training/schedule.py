@@ -27,6 +27,11 @@ def side_of(params, epoch):
     return SMALL_SIDE if epoch < round(params.low_resolution * params.epochs) else SIZE
 
 
+def phase_of(params, epoch):
+    """(side of the faces, whether only the last layer learns) of one epoch (from 0)."""
+    return side_of(params, epoch), epoch < params.frozen
+
+
 def step_costs(params):
     """What a step costs in each epoch, as a list: in proportion to the pixels of a face."""
     return [side_of(params, epoch) ** 2 for epoch in range(params.epochs)]

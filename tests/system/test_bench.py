@@ -72,7 +72,7 @@ WAY = {
 FASTER = WAY | {"images_per_second": 1250.0, "share_of_peak": 0.5, "feed_share": 0.071}
 BENCH = {
     "machine": {"cores": 2, "cpu": "a machine"},
-    "ways": {"texts": WAY, "silva_2025, float32": FASTER},
+    "ways": {ways.TEXTS: WAY, "silva_2025, float32": FASTER},
     "seconds": {"speedrun": 72},
     "feed_ms": {"OpenCV": 1.5},
     "pipeline_seconds": {"eda": 7.5},
@@ -106,6 +106,31 @@ def test_the_benchmark_s_numbers_are_shown_with_their_units(tmp_path, drawn):
     assert [text.get_text() for text in speed.texts] == ["1,234", "1,200"]
     assert [text.get_text() for text in memory.texts] == ["900", "900"]
     assert [label.get_text() for label in speed.get_xticklabels()] == ["1x", "16x"]
+
+
+def test_kinds_of_processors_stand_side_by_side():
+    slow = BENCH | {"kind": "avx2", "peak_gflops": {"float32": 100, "bfloat16": 7}}
+    fast = BENCH | {"kind": "amx", "peak_gflops": {"float32": 300, "bfloat16": 2000}}
+    slow["seconds"], fast["seconds"] = (
+        {ways.TEXTS: 3000, "speedrun": 300},
+        {ways.TEXTS: 2000, "speedrun": 80},
+    )
+    slow["ways"] = {ways.TEXTS: WAY}
+    page = bench_report.page([slow, fast]).splitlines()
+    assert "|  | amx | avx2 |" in page
+    assert "| silva_2025, as the texts train | 1,234 (26 %) | 1,234 (26 %) |" in page
+    assert "| silva_2025, float32 | 1,250 (50 %) | not measured |" in page
+    assert "| times less | 25.0 | 10.0 |" in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("avx2 avx512f avx512_bf16", "avx512-bf16"), ("sse avx2", "avx2"), ("sse4_1", "x86_64")],
+)
+def test_a_processor_s_kind_is_the_best_that_its_flags_name(flags, name, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: f"a: 1\nflags : fpu {flags}\n")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert bench.kind() == name
 
 
 def test_a_way_s_share_of_the_peak_and_of_the_feed_are_worked_out_from_its_speed(monkeypatch):

@@ -36,6 +36,7 @@ PARAMETERS = {
     "vgg": 1_766_439,
     "resnet": 2_761_895,
     "vit": 1_283_831,
+    "efficientnet_lite0": 3_421_415,
     "silva_2025": 1_468_135,
     "ho_2016": 1_727_687,
     "ho_2016_baseline": 124_935,
@@ -117,6 +118,7 @@ STATES = {
     },
     "erased, dropout, last": {"train.keep": "last", "train.erase": 0.3, "train.dropout": 0.5},
     "small faces first, muon": {"train.low_resolution": 0.6, "train.optimizer": "muon"},
+    "mixed, first only the last layer": {"train.mixup": 0.5, "train.frozen": 1},
     "small faces first, averaged": {
         "train.low_resolution": 0.3,
         "train.averaging": 0.9,
@@ -255,6 +257,52 @@ def test_two_epochs_show_each_image_once_mirrored_and_once_not(faces, settings):
     assert shown == sorted(
         [face.tobytes() for face in part.faces] + [face[:, ::-1].tobytes() for face in part.faces]
     )
+
+
+def test_mixup_shows_faces_between_two_with_targets_and_weights_between_theirs(faces, settings):
+    still = {"train.rotation": 0, "train.shift": 0.0, "train.zoom": 0.0, "train.flip": False}
+    still |= TINY | {"train.low_resolution": 0.0}
+    part = faces.split("train")
+    plain, mixed = (
+        list(batches.batches(part, settings(**still, **{"train.mixup": mixup}).train, 1))
+        for mixup in (0.0, 0.4)
+    )
+    for (before, targets, _), (after, shares, _) in zip(plain, mixed, strict=True):
+        share = np.where(targets != np.roll(targets, 1, axis=0), np.abs(shares - targets), 0)
+        assert 0 <= share.max() <= 0.5 and np.allclose(shares.sum(axis=1), 1)
+        low = np.minimum(before, np.roll(before, 1, axis=0))
+        high = np.maximum(before, np.roll(before, 1, axis=0))
+        assert ((low <= after) & (after <= high)).all()
+        # a face whose target is mixed is mixed in the same share
+        for row in np.flatnonzero(share.max(axis=1) > 0.1):
+            other, own = before[row - 1].astype(float), before[row].astype(float)
+            expected = own + share[row].max() * (other - own)
+            assert np.abs(after[row] - expected).max() <= 0.51
+    assert any((shares.max(axis=1) < 0.95).any() for _, shares, _ in mixed)
+    again = list(batches.batches(part, settings(**still, **{"train.mixup": 0.4}).train, 1))
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(mixed, again, strict=True))
+
+
+def test_while_all_is_frozen_but_the_last_layer_nothing_else_changes(faces, settings):
+    """One epoch, then one more in which all layers learn."""
+    trained = {}
+    for epochs in (1, 2):
+        changes = {"train.epochs": epochs, "train.frozen": 1, "train.keep": "last"}
+        section = settings(**TINY | changes).train
+        backend.start("tensorflow", "float32", section.seed)
+        fresh = models.build(section.model, 2, section.dropout)
+        backend.start("tensorflow", "float32", section.seed)
+        model, _, _ = loop.fit(faces, section)
+        trained[epochs] = {
+            layer.name
+            for layer, before in zip(model.layers, fresh.layers, strict=True)
+            if any(
+                not np.array_equal(a, b)
+                for a, b in zip(layer.get_weights(), before.get_weights(), strict=True)
+            )
+        }
+    assert trained[1] == {"logits"}
+    assert len(trained[2]) > 10
 
 
 def test_the_first_epochs_show_small_faces_and_a_network_with_flatten_refuses_them(faces, settings):
