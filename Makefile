@@ -9,6 +9,7 @@
 # make pull              results from DVC's remote, written nowhere but here (docs/group.md)
 # make reset             params.yaml and the result back to the last commit, after experiments
 # make demo              a page on this machine for photos and the webcam: http://127.0.0.1:7860
+# make demo-static       that page as files for any web server, everything in the browser (needs npm)
 # make ui                MLflow's page over all runs;  make show: DVC's table of experiments
 
 PYTHON ?= python3
@@ -43,6 +44,9 @@ lint: .venv/dev
 demo: .venv/core
 	@.venv/bin/python -m ferlab demo
 
+demo-static: .venv/core
+	@.venv/bin/python -m ferlab demo-static
+
 ui: .venv/core
 	@.venv/bin/python -m ferlab sync || true
 	@.venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri "$(or $(filter sqlite% postgresql% mysql%,$(MLFLOW_TRACKING_URI)),sqlite:///mlflow.db)"
@@ -75,11 +79,13 @@ audit: .venv/dev
 	@.venv/bin/python tests/audit.py
 
 lock:
-	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements.in -o requirements.txt
+	uv lock -q
+	uv export --frozen --no-emit-project --no-annotate --no-header -q -o requirements.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-dev.in -o requirements-dev.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-sweep.in -o requirements-sweep.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-use.in -o requirements-use.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-scale.in -o requirements-scale.txt
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-predict.in -o requirements-predict.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-gpu.in -o requirements-gpu.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-transfer.in -o requirements-transfer.txt
 
@@ -97,4 +103,4 @@ commit:
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-slow lint demo ui show pull reset doctor verify bench ablation audit lock commit
+.PHONY: repro test test-slow lint demo demo-static ui show pull reset doctor verify bench ablation audit lock commit

@@ -132,9 +132,14 @@ def identify(arguments):
 
 
 @verb(
-    "put a recipe's model into pretrained/, with its card: "
+    "put a recipe's model into pretrained/, for Keras and as ONNX, with its card: "
     "the model that predict takes where no other is named",
-    argument("key", help="of a recipe with a result"),
+    argument(
+        "key",
+        nargs="?",
+        default="",
+        help="of a recipe with a result; without it model.onnx is made anew from model.keras",
+    ),
 )
 def release(arguments):
     from ferlab.serving.release import release
@@ -153,7 +158,7 @@ def release(arguments):
     argument(
         "--model",
         default="",
-        help="a .keras file, workspace, a recipe, a DVC experiment or an MLflow run; "
+        help="a .keras or .onnx file, workspace, a recipe, a DVC experiment or an MLflow run; "
         "without it the released model",
     ),
     *cli.detector_arguments(),
@@ -214,6 +219,17 @@ def demo(arguments):
     more = arguments.detector, cli.foreign(arguments), arguments.min_face
     with contextlib.suppress(KeyboardInterrupt):
         page.serve(arguments.host, arguments.port, arguments.model, *more)
+
+
+@verb(
+    "write that page as files for any web server, with the released network in the browser",
+    argument("--out", default="exports/demo", type=Path, metavar="FOLDER"),
+    name="demo-static",
+)
+def demo_static(arguments):
+    from ferlab.serving.light import static_page
+
+    static_page.write(arguments.out)
 
 
 main = cli.run

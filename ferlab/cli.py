@@ -185,6 +185,14 @@ def errors_in_one_line():
         sys.exit(130)
     except MemoryError:
         sys.exit(f"error: {_NO_MEMORY}")
+    except ModuleNotFoundError as error:  # of what the light way leaves out
+        package = (error.name or "ferlab").partition(".")[0]
+        if package in ("ferlab", "stages"):
+            raise
+        sys.exit(
+            f"error: this needs {package}, which is not installed: "
+            "pip install --require-hashes -r requirements.txt"
+        )
     except OSError as error:  # a full disk, a read-only folder, a file in a folder's place
         if error.errno == errno.EPIPE:  # `| head`: the reader has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,9 @@ LOCKS = (
     "requirements-dev.txt",
     "requirements-sweep.txt",
     "requirements-use.txt",
+    "requirements-predict.txt",
     "requirements-scale.txt",
+    "requirements-transfer.txt",
 )
 
 

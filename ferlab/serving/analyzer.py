@@ -11,18 +11,21 @@ from ferlab.data.readers import images
 from ferlab.evaluation import attention
 from ferlab.reporting import pages
 from ferlab.serving import face_detection
+from ferlab.serving.light import onnx_file
 from ferlab.serving.model_lookup import RELEASED, WORKSPACE_MODEL
 from ferlab.serving.predictor import Predictor
 
 
 def choices(first=""):
-    """{name on the page: name for Predictor} of the models here.
+    """{name on the page: name for Predictor} of the models here that can be used.
 
     In this order: `first`, the released one, the workspace's, the recipes'.
     """
     models = {first: first} if first else {}
     if (RELEASED / "model.json").exists():
         models["released"] = ""
+    if not onnx_file.has_keras():
+        return models
     if WORKSPACE_MODEL.exists():
         models["workspace"] = "workspace"
     runs = sorted((recipes.RECIPES / "runs").glob("*/model.keras"))
@@ -58,8 +61,8 @@ class Analyzer:
         return list(choices(self._first))
 
     def __call__(self, content, name="", cam=False, live=False):
-        """The answer to the bytes of a picture, ready for JSON. cam: with HiResCAM. live: of a
-        webcam, which is not tried turned. Raises UserError.
+        """The answer to the bytes of a picture, ready for JSON. cam: with a picture of where the
+        network looks. live: of a webcam, which is not tried turned. Raises UserError.
         """
         if (name := name or self.names()[0]) not in self.names():
             raise files.UserError(f"model {name!r}: not here; choose {', '.join(self.names())}")
@@ -78,8 +81,8 @@ class Analyzer:
         }
 
     def _faces(self, predictor, picture, found, cam):
-        """A dict for each face: x, y, side, probabilities; with `cam` its HiResCAM as a data
-        address.
+        """A dict for each face: x, y, side, probabilities; with `cam` where the network looks, as
+        a data address.
         """
         cut = found.cut(picture)
         if not len(cut):
@@ -87,7 +90,7 @@ class Analyzer:
         with self._lock:
             probabilities = predictor.probabilities(cut)
             classes = probabilities.argmax(axis=1)
-            heat = attention.hires_cam(predictor.network, cut, classes) if cam else []
+            heat = _heat(predictor, cut, classes) if cam else []
         faces = [
             {"x": x, "y": y, "side": side, "probabilities": [round(value, 4) for value in row]}
             for (x, y, side), row in zip(
@@ -100,7 +103,7 @@ class Analyzer:
 
     def _load(self, name):
         model = choices(self._first)[name]
-        places = {"": RELEASED / "model.keras", "workspace": WORKSPACE_MODEL}
+        places = {"": RELEASED / "model.json", "workspace": WORKSPACE_MODEL}
         path = places.get(model, Path(model))
         # trained again meanwhile, it is another one
         return self._cached(name, path.stat().st_mtime_ns if path.exists() else 0)
@@ -110,3 +113,13 @@ class Analyzer:
         predictor = Predictor(choices(self._first)[name], "none", said)
         predictor.detector = self.detector
         return predictor
+
+
+def _heat(predictor, faces, classes):
+    """Where the network looks, float32 (N, 48, 48) from 0 to 1: HiResCAM; of an ONNX file, which
+    has no gradient, how much hiding a place costs, beside the place that costs most.
+    """
+    if not isinstance(predictor.network, onnx_file.OnnxNetwork):
+        return attention.hires_cam(predictor.network, faces, classes)
+    losses = np.maximum(attention.occlusion(predictor.probabilities, faces, classes), 0)
+    return losses / np.maximum(losses.max(axis=(1, 2), keepdims=True), 1e-9)

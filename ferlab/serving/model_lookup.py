@@ -3,16 +3,23 @@ experiment's, an MLflow run's.
 """
 
 import contextlib
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
-from ferlab import dvc_files, files, params, recipes
+from ferlab import dvc_files, files, params, recipes, secrets
+from ferlab.serving.light import onnx_file
 
-RELEASED = Path(__file__).parents[2] / "pretrained"  # model.keras, model.json, README.md
+# model.keras, model.onnx (the same network), model.json (their sha256), README.md
+RELEASED = Path(__file__).parents[2] / "pretrained"
 WORKSPACE_MODEL = Path("models/model.keras")
+FILES = (".keras", ".onnx")
+# The environment names a folder or address that holds recipes' models as <key>.keras
+MODELS = "FERLAB_MODELS"
 CHOICES = (
-    "--model is a .keras file, workspace, a recipe's key, a DVC experiment or an MLflow run, or "
-    "nothing: the released model, at once"
+    "--model is a .keras or .onnx file, workspace, a recipe's key, a DVC experiment or an MLflow "
+    "run, or nothing: the released model, at once"
 )
 
 
@@ -21,14 +28,14 @@ def find_model(name):
     """Yield (path, backend) of a model, for as long as the block lasts; UserError where there is
     none.
 
-    name: nothing (the released model), a `.keras` file, `workspace`, a recipe's key, a DVC
-    experiment, an MLflow run (name or id).
+    name: nothing (the released model: where Keras is not installed, its ONNX file), a `.keras` or
+    `.onnx` file, `workspace`, a recipe's key, a DVC experiment, an MLflow run (name or id).
     """
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         if not name:
             yield _released(), "tensorflow"
-        elif Path(name).suffix == ".keras":
+        elif Path(name).suffix in FILES:
             if not Path(name).exists():
                 raise files.UserError(f"{name}: not found; {CHOICES}")
             yield Path(name), "tensorflow"
@@ -40,15 +47,24 @@ def find_model(name):
                 )
             yield WORKSPACE_MODEL, params.raw()["train"]["backend"]
         elif Path(name).is_file():
-            raise files.UserError(f"{name}: not a .keras file, as Keras 3 saves them; {CHOICES}")
+            raise files.UserError(
+                f"{name}: not a .keras file, as Keras 3 saves them, and no .onnx; {CHOICES}"
+            )
         else:
             fetch(name, path)
             yield path, "tensorflow"
 
 
 def _released():
-    about, path = files.read_json(RELEASED / "model.json"), RELEASED / "model.keras"
-    if not path.exists() or files.sha256(path) != about["sha256"]:
+    """The released model's file, checked: for Keras, or where that is not installed, ONNX."""
+    return released("model.keras" if onnx_file.has_keras() else "model.onnx")
+
+
+def released(name):
+    """The path of a file of pretrained/; UserError where it is not the one that was released."""
+    about, path = files.read_json(RELEASED / "model.json"), RELEASED / name
+    wanted = about["sha256"] if name == "model.keras" else about["onnx"]["sha256"]
+    if not path.exists() or files.sha256(path) != wanted:
         raise files.UserError(
             f"{path}: not the released model (its sha256 differs); git checkout {path.parent.name}"
         )
@@ -63,10 +79,7 @@ def fetch(name, path):
     if name in recipes.with_result():  # the order of lookup.find: a name means one result
         if "train" not in recipes.raw_recipe(recipes.recipe_of(name)[0]):
             raise files.UserError(f"{name}: this recipe trains no network; name another")
-        folder = recipes.RECIPES
-        fix = f"dvc --cd {folder} repro predict@{name} trains it ({_cost(name)})"
-        source = f"runs/{name}/model.keras"
-        dvc_files.fetch(name, {source: path}, files.root() / folder, fix=fix)
+        _fetch_recipe(name, path)
     elif name in commits:
         dvc_files.fetch(name, {str(WORKSPACE_MODEL): path}, revision=commits[name])
     elif not store.exists() or not artifacts.fetch_model(name, path):
@@ -74,6 +87,47 @@ def fetch(name, path):
             f"{name}: no model file, recipe, DVC experiment or MLflow run"
             f"{recipes.known(name, lookup.names())}"
         )
+
+
+def _fetch_recipe(key, path):
+    """Copy the model of a recipe to `path`: from the release folder or address that $FERLAB_MODELS
+    names, without it from DVC's cache or remote. UserError where it is not there, or not the one
+    that recipes/dvc.lock pins.
+    """
+    folder, source, place = recipes.RECIPES, f"runs/{key}/model.keras", os.environ.get(MODELS)
+    fix = f"dvc --cd {folder} repro predict@{key} trains it ({_cost(key)})"
+    if not place:
+        fix += f"; or {MODELS}=<a folder or address that has it> (docs/use.md)"
+        dvc_files.fetch(key, {source: path}, files.root() / folder, fix=fix)
+        return
+    pinned = dvc_files.locked(files.root() / folder).get(source)
+    shown, found = _released_file(key, place, fix)
+    shutil.copyfile(found, path)
+    if (actual := files.md5(path)) != pinned:
+        path.unlink()
+        if "://" in place:
+            found.unlink()  # what was downloaded is kept: it would be the answer next time, too
+        raise files.UserError(
+            f"{shown}: has the md5 {actual}, {folder}/dvc.lock says {pinned}: not the model of "
+            f"{key}'s result, so it is not opened; {fix}"
+        )
+
+
+def _released_file(key, place, fix):
+    """(what errors call it, local path) of <key>.keras in a release folder or below an address."""
+    name = f"{key}.keras"
+    if "://" not in place:
+        path = Path(place, name)
+        if not path.is_file():
+            raise files.UserError(f"{path}: not found ({MODELS} names that folder); {fix}")
+        return path, path
+    from ferlab.data.readers import fetch as reader
+
+    url = f"{place.rstrip('/')}/{name}"
+    try:
+        return secrets.masked(url), reader.download(url)
+    except files.UserError as error:
+        raise files.UserError(f"{key}: {error} ({MODELS}); {fix}") from None
 
 
 def _cost(key):

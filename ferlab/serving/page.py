@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from ferlab import files
 from ferlab.reporting import pages
 from ferlab.serving.analyzer import Analyzer
+from ferlab.serving.light import onnx_file
 
 MAX_BYTES = 20 << 20  # of an upload
 LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -80,12 +81,13 @@ def _add_routes(app, analyzer, local):
     from fastapi.responses import HTMLResponse
 
     html = pages.template("page.html")
+    looks = "HiResCAM" if onnx_file.has_keras() else "what hiding a place costs"
 
     @app.get("/")
     def page():
         nonce = secrets.token_urlsafe(16)
         return HTMLResponse(
-            html.render(nonce=nonce, local=local, most=MAX_BYTES),
+            html.render(nonce=nonce, local=local, most=MAX_BYTES, looks=looks, browser=None),
             headers={"Content-Security-Policy": POLICY.format(nonce)},
         )
 
@@ -124,10 +126,8 @@ def serve(host, port, model="", detector=None, said=None, min_face=None):
         local = bool(LOOPBACK.fullmatch(shown))
         analyzer = Analyzer(model, detector, said, min_face)
         if detector is None and analyzer.detector.name == "haar":
-            print(
-                "faces are found by OpenCV's cascade; a better detector: "
-                "pip install --require-hashes -r requirements-use.txt"
-            )
+            better = "; a better detector: pip install --require-hashes -r requirements-use.txt"
+            print(f"faces are found by OpenCV's cascade{better if onnx_file.has_keras() else ''}")
         if not local:
             print("every machine that reaches this one can use the page")
         print(f"http://{shown}:{listening.getsockname()[1]}/    (Ctrl-C ends it)", flush=True)

@@ -2,13 +2,16 @@
 
 import itertools
 import threading
+from pathlib import Path
 
 import numpy as np
 
+from ferlab import files
 from ferlab.evaluation import inference
 from ferlab.evaluation.network import loading
 from ferlab.serving import face_detection
-from ferlab.serving.model_lookup import find_model
+from ferlab.serving.light import onnx_file
+from ferlab.serving.model_lookup import FILES, find_model
 
 # Pixels: a picture no larger, in which no face is found, is taken for a face already cut out
 MAX_CUT_OUT = 96
@@ -28,9 +31,18 @@ class Predictor:
         """
         if detector != "none":
             face_detection.chosen(detector)  # before the network, which takes seconds
-        fetched = model and model != "workspace" and not str(model).endswith(".keras")
+        fetched = model and model != "workspace" and Path(model).suffix not in FILES
         with find_model(model) as (path, backend):
-            self.network = loading.load(path, backend, said=said, shown=model if fetched else path)
+            if path.suffix == ".onnx":
+                self.network = onnx_file.load(path, said)
+            elif onnx_file.has_keras():
+                shown = model if fetched else path
+                self.network = loading.load(path, backend, said=said, shown=shown)
+            else:
+                raise files.UserError(
+                    f"{model}: needs Keras and TensorFlow, which are not installed; "
+                    "pip install --require-hashes -r requirements.txt, or name an .onnx file"
+                )
         self.classes = self.network.about.classes
         self.detector = None if detector == "none" else face_detection.Detector(detector, min_face)
         self._lock = threading.Lock()

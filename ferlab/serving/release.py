@@ -1,5 +1,7 @@
-"""`python -m ferlab release <key>`: a recipe's model into pretrained/, with its card, so that a
-fresh clone can predict at once.
+"""`python -m ferlab release <key>`: a recipe's model into pretrained/, for Keras and as ONNX, with
+its card, so that a fresh clone can predict at once.
+
+Without a key the ONNX file alone is made anew, from the model that lies there.
 """
 
 import shutil
@@ -10,16 +12,23 @@ from ferlab import dvc_files, files, recipes
 from ferlab.data.classes import CLASSES
 from ferlab.evaluation import calibration, tables
 from ferlab.reporting import explain_page
-from ferlab.serving import model_lookup
+from ferlab.serving import export, model_lookup
 
-MAX_BYTES = 3_000_000  # of a model that every clone downloads
+MAX_BYTES = 3_000_000  # of each of the two files, which every clone downloads
 
 
-def release(key):
-    """Replace pretrained/ by the pinned model of this key.
+def release(key=""):
+    """Replace pretrained/ by the pinned model of this key; without one, its ONNX file alone.
 
-    Raises UserError where the model at hand is another one or too large, or knows other classes.
+    Raises UserError where the model at hand is another one or too large, or knows other classes,
+    or where the ONNX file does not give what Keras gives.
     """
+    if not key:
+        path = model_lookup.released("model.keras")
+        about = files.read_json(path.with_name("model.json"))
+        about["onnx"] = _write_onnx(path)
+        files.write_json(path.with_name("model.json"), about)
+        return
     metrics, details, _, _ = recipes.read_result(key)
     if tuple(details["classes"]) != CLASSES:
         raise files.UserError(
@@ -34,8 +43,22 @@ def release(key):
         with files.replacing(model_lookup.RELEASED) as folder:
             folder.mkdir()
             shutil.copy(path, folder / "model.keras")
-            files.write_json(folder / "model.json", _about(key, path, metrics, details))
+            about = _about(key, path, metrics, details)
+            about["onnx"] = _write_onnx(folder / "model.keras")
+            files.write_json(folder / "model.json", about)
             files.write_text(folder / "README.md", card(key, details, settings))
+
+
+def _write_onnx(path):
+    """Write model.onnx beside the `.keras` file; returns what model.json says of it."""
+    out = path.with_name("model.onnx")
+    export.export(str(path), "onnx", out)
+    if out.stat().st_size > MAX_BYTES:
+        raise files.UserError(
+            f"{out.name}: has {out.stat().st_size:,} bytes; a released one has at most "
+            f"{MAX_BYTES:,}"
+        )
+    return {"sha256": files.sha256(out), "bytes": out.stat().st_size}
 
 
 def pinned(key):
@@ -60,7 +83,9 @@ def card(key, details, settings):
     head = (
         "The model that `python -m ferlab predict` takes where no other is named: recipe "
         f"[{key}]({recipe}), put here by `python -m ferlab release {key}`. "
-        "Its sha256 stands in model.json and is checked before the file is opened.\n\n"
+        "Its sha256 stands in model.json and is checked before the file is opened. `model.onnx` is "
+        "the same network for use without TensorFlow, made from `model.keras` by the same command "
+        "(alone: `python -m ferlab release`).\n\n"
     )
     return head + explain_page.card(details, settings, reliability)
 

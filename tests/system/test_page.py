@@ -10,7 +10,6 @@ import itertools
 import logging
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-import skimage.data
 from PIL import Image
 
 from ferlab import models
@@ -35,16 +33,6 @@ from tests.conftest import REPOSITORY
 
 FACE = (176, 65, 98)  # x, y and side of the astronaut's face
 MANY = 20 << 20  # bytes that are still read
-
-
-@pytest.fixture(scope="module")
-def astronaut():
-    return skimage.data.astronaut()
-
-
-@pytest.fixture(scope="module")
-def photo(astronaut):
-    return image(astronaut, "JPEG", "RGB")
 
 
 def network(path, seed):
@@ -330,48 +318,6 @@ def test_the_verb_says_where_it_is_and_ends_quietly(place):
         assert running.communicate(timeout=120) == ("", "") and running.returncode == 0
     finally:
         running.kill()
-
-
-@pytest.fixture(scope="module")
-def browser(astronaut, tmp_path_factory):
-    """Chromium, whose camera shows the astronaut, then the same darkened, then a wall, over and
-    over.
-    """
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        assert os.environ.get("CI") != "true" or sys.platform != "linux", (
-            "CI must have Chromium: apt-get install chromium"
-        )
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    bright = np.full((480, 640, 3), 120, np.uint8)
-    bright[:, 64:576] = astronaut[:480]
-    film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
-    film.write_bytes(
-        b"".join(
-            25 * image(picture, "JPEG", "RGB")
-            for picture in (
-                bright,
-                (255 * (bright / 255) ** 2).astype(np.uint8),
-                np.full_like(bright, 120),
-            )
-        )
-    )
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=program,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-video-capture={film}",
-            ],
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture

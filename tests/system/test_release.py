@@ -21,6 +21,10 @@ def test_the_released_model_is_the_pinned_one_and_its_card_says_what_was_measure
     metrics, details, _, _ = recipes.read_result(key)
     assert len(content) == ABOUT["bytes"] <= release.MAX_BYTES
     assert hashlib.sha256(content).hexdigest() == ABOUT["sha256"]
+    onnx = (model_lookup.RELEASED / "model.onnx").read_bytes()
+    assert len(onnx) == ABOUT["onnx"]["bytes"] <= release.MAX_BYTES
+    assert hashlib.sha256(onnx).hexdigest() == ABOUT["onnx"]["sha256"]
+    assert ABOUT["sha256"].encode() in onnx  # of the network that it was made from
     assert hashlib.md5(content).hexdigest() == ABOUT["md5"] == release.pinned(key)
     assert {name: metrics[name] for name in metrics if name.startswith("private_accuracy")} == {
         name: value for name, value in ABOUT.items() if name.startswith("private_accuracy")
@@ -38,6 +42,29 @@ def test_a_changed_model_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(model_lookup, "RELEASED", tmp_path)
     with pytest.raises(UserError, match="not the released model"):
         Predictor("", "none")
+
+
+@pytest.mark.slow
+def test_the_onnx_file_is_what_release_makes_of_the_keras_file(tmp_path, monkeypatch):
+    import onnx
+    from onnx import numpy_helper
+
+    committed = (model_lookup.RELEASED / "model.onnx").read_bytes()
+    for name in ("model.keras", "model.json"):
+        (tmp_path / name).write_bytes((model_lookup.RELEASED / name).read_bytes())
+    monkeypatch.setattr(model_lookup, "RELEASED", tmp_path)
+    release.release()
+    made = (tmp_path / "model.onnx").read_bytes()
+    assert files.read_json(tmp_path / "model.json")["onnx"]["bytes"] == len(made) == len(committed)
+    if made == committed:
+        assert files.read_json(tmp_path / "model.json") == ABOUT
+        return
+    # another kind of processor folds constants with other last bits
+    ours, theirs = (onnx.load_model_from_string(each).graph for each in (made, committed))
+    assert list(ours.node) == list(theirs.node)
+    for one, other in zip(ours.initializer, theirs.initializer, strict=True):
+        arrays = numpy_helper.to_array(one), numpy_helper.to_array(other)
+        np.testing.assert_allclose(*arrays, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.slow

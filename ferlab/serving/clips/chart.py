@@ -10,13 +10,17 @@ GAP = 1.0  # seconds without the face, in which no line is drawn
 
 
 def write(path, times, numbers, probabilities, classes):
-    """Draw PNG `path`: a panel for each face, a line for each class; nothing without a face.
+    """Draw PNG `path`: a panel for each face, a line for each class.
 
-    times, numbers: seconds and the face's number of each row of probabilities (n, C).
+    times, numbers: seconds and the face's number of each row of probabilities (n, C). Returns
+    False, and draws nothing, without a face, or where the packages for it are not installed.
     """
     if not len(times):
-        return
-    from ferlab.reporting.figures.style import PALETTE, figure, short
+        return False
+    try:
+        from ferlab.reporting.figures.style import PALETTE, figure, short
+    except ModuleNotFoundError:
+        return False  # the light way (requirements-predict.txt)
 
     table = pd.DataFrame(np.asarray(probabilities), columns=list(classes))
     table.insert(0, "seconds", times)
@@ -44,6 +48,7 @@ def write(path, times, numbers, probabilities, classes):
             handles, labels = axes[0, 0].get_legend_handles_labels()
             drawn.legend(handles, labels, loc="outside right upper", frameon=False)
         part.with_name(f"{part.name}.png").rename(part)
+    return True
 
 
 def _with_gaps(rows):

@@ -63,12 +63,15 @@ def progress(iterable, text, quiet=False, **options):
 
 def _summary(frames, rows, classes, path):
     """A line on a clip; draws its chart at `path`."""
+    about = f"{frames.name}: {frames.count} frames, {frames.seconds():.1f} s"
+    if not rows:
+        return f"{about}, no face found"
     times, numbers = [row[2] for row in rows], [row[3] for row in rows]
-    chart.write(path, times, numbers, [row[5] for row in rows], classes)
+    drawn = chart.write(path, times, numbers, [row[5] for row in rows], classes)
     different = len(set(numbers))
     people = f"{different} different face{'' if different == 1 else 's'}"
-    found = f"{people}, {len(rows)} times; over time: {path}" if rows else "no face found"
-    return f"{frames.name}: {frames.count} frames, {frames.seconds():.1f} s, {found}"
+    more = f"over time: {path}" if drawn else "no chart, as seaborn is not installed"
+    return f"{about}, {people}, {len(rows)} times; {more}"
 
 
 class _Frames:
