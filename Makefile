@@ -5,6 +5,7 @@
 # make verify            the sample pipeline four times from scratch, every output compared; make audit: known vulnerabilities of the packages
 # make bench             what training costs here, the texts' way and ours (4 minutes, needs FER2013; LONG=1: an hour)
 # make ablation          what each ingredient of the speedrun buys (an hour and three quarters, needs FER2013; goes on where it was broken off)
+# make notebooks        the notebooks run anew on the sample's result, their outputs kept in them
 # make doctor            what a bug report needs, and the usual troubles
 # make pull              results from DVC's remote, written nowhere but here (docs/group.md)
 # make reset             params.yaml and the result back to the last commit, after experiments
@@ -75,6 +76,9 @@ bench: .venv/core
 ablation: .venv/core
 	@.venv/bin/python -m benchmarks.ablation
 
+notebooks: .venv/dev
+	@.venv/bin/python notebooks/execute.py
+
 audit: .venv/dev
 	@.venv/bin/python tests/audit.py
 
@@ -103,4 +107,4 @@ commit:
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-slow lint demo demo-static ui show pull reset doctor verify bench ablation audit lock commit
+.PHONY: repro test test-slow lint demo demo-static ui show pull reset doctor verify bench ablation audit notebooks lock commit

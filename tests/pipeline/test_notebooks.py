@@ -1,15 +1,18 @@
-"""Every notebook runs from top to bottom on the sample, and is committed without outputs."""
+"""Every notebook runs from top to bottom on the sample, and shows its outputs where it is read."""
 
 import os
 import re
 import shutil
 
+import nbformat
 import pytest
 
+from notebooks import execute
+from tests.builders import tiny
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.slow  # they need a whole pipeline
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def unavailable():
@@ -42,21 +45,35 @@ def folder(tmp_path_factory):
     return top
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_and_is_committed_without_outputs(path, folder, monkeypatch):
-    import nbformat
-    from nbclient import NotebookClient
-
-    notebook = nbformat.read(path, as_version=4)
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+@every_notebook
+@pytest.mark.slow  # it needs a whole pipeline
+def test_the_notebook_runs(path, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
-    pictures = [
-        out
-        for cell in notebook.cells
-        for out in cell.get("outputs", [])
-        if "image/png" in out.get("data", {})
-    ]
-    assert len(pictures) >= 3
+    assert len(pictures(execute.execute(path, folder))) >= 3
+
+
+@every_notebook
+def test_the_notebook_is_committed_small_with_its_outputs_and_nothing_of_the_machine(path):
+    text = path.read_text()
+    assert len(text) <= execute.LIMIT
+    notebook = nbformat.reads(text, as_version=4)
+    assert len(pictures(notebook)) >= 3
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [out for cell in code for out in cell.outputs]
+    assert not any(out.output_type == "error" or out.get("name") == "stderr" for out in outputs)
+    assert str(REPOSITORY) not in text and "/home/" not in text and "/tmp/" not in text
+
+
+def test_notebooks_are_not_executed_on_photographs(tmp_path, monkeypatch, capsys):
+    tiny().save(tmp_path / "data/balanced")
+    monkeypatch.setattr(execute, "TOP", tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        execute.main()
+    assert "is tiny; committed notebooks show drawn faces only" in caught.value.code
+
+
+def pictures(notebook):
+    """The outputs of a notebook that are pictures."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [out for cell in cells for out in cell.outputs if "image/png" in out.get("data", {})]
