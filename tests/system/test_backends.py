@@ -119,6 +119,25 @@ def test_two_devices_train_as_one_and_resume_to_the_same_bytes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be taken away here")
+def test_as_many_threads_give_the_same_bits_on_fewer_cores(tmp_path):
+    """TensorFlow's sums depend on the number of threads, not on that of cores."""
+    script, found = SPREAD.replace('"backend": "jax"', '"backend": "tensorflow"'), {}
+    for name, cores in (("all", os.sched_getaffinity(0)), ("one", {min(os.sched_getaffinity(0))})):
+        finished = subprocess.run(
+            [sys.executable, "-c", script, "1", str(tmp_path / f"{name}.npz")],
+            cwd=TOP,
+            env=os.environ | {"TF_NUM_INTRAOP_THREADS": "2"},
+            text=True,
+            capture_output=True,
+            preexec_fn=lambda cores=cores: os.sched_setaffinity(0, cores),
+        )
+        assert finished.returncode == 0, finished.stderr[-2000:]
+        found[name] = json.loads(finished.stdout.splitlines()[-1])
+    assert found["one"] == found["all"]
+
+
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_resume_to_the_same_bytes(tmp_path):
     finished = spread(1, str(tmp_path / "one.npz"))
     assert finished.returncode == 0, finished.stderr[-2000:]
