@@ -1,5 +1,6 @@
 # make repro             set up, run the pipeline on the data that params.yaml names (the built-in sample), show the result
-# make repro DATA=fer2013    the same on real data, as an experiment ($FER2013 or Kaggle; or DATA=<path or https address>);
+# make repro DATA=fer2013    the same on real data, as an experiment ($FER2013 or Kaggle); DATA=<path or https address>: on faces of
+#                        your own (docs/data.md);
 #                        params.yaml then names that data; back: make repro DATA=sample
 # make test              set up, run the quick tests; `make test-slow` runs the others
 # make verify            the sample pipeline four times from scratch, every output compared; make audit: known vulnerabilities of the packages
@@ -11,7 +12,7 @@
 # make reset             params.yaml and the result back to the last commit, after experiments
 # make demo              a page on this machine for photos and the webcam: http://127.0.0.1:7860
 # make demo-static       that page as files for any web server, everything in the browser (needs npm)
-# make ui                MLflow's page over all runs;  make show: DVC's table of experiments
+# make ui                MLflow's page over all runs;  make show: all experiments, side by side
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -52,8 +53,8 @@ ui: .venv/core
 	@.venv/bin/python -m ferlab sync || true
 	@.venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri "$(or $(filter sqlite% postgresql% mysql%,$(MLFLOW_TRACKING_URI)),sqlite:///mlflow.db)"
 
-show: .venv/core
-	@.venv/bin/dvc exp show --only-changed --no-pager --hide-workspace --md --drop '.*(/|_low|_high|precision|macro|weighted|train_acc|six_class|disgust_f1|loss).*|Created|State|Executor'
+show: commit .venv/core
+	@.venv/bin/python -m ferlab experiments
 
 pull: .venv/core
 	@.venv/bin/dvc fetch

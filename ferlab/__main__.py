@@ -7,17 +7,23 @@ from pathlib import Path
 
 from ferlab import cli
 from ferlab.cli import argument, verb
+from ferlab.progress import counted
 from ferlab.workspace import verbs  # noqa: F401 declares those of the workspace
 
 RESUMABLE = "stopped; the finished epochs are kept: the same command goes on from there"
 MODEL = argument("--model", default="", help="as in predict")
 
 
-@verb("print the current result, whether it is the pinned one, and what to try next")
+@verb(
+    "print the current result, what to try next, and whether it is the pinned one",
+    argument(
+        "--paths", action="store_true", help="also name the outputs whose bits are not the pinned"
+    ),
+)
 def show(arguments):
     from ferlab.reporting import summary
 
-    print(summary.text())
+    print(summary.text(paths=arguments.paths))
 
 
 @verb("print what a bug report needs, and check for the usual troubles")
@@ -37,7 +43,8 @@ def doctor(arguments):
 def sync(arguments):
     from ferlab.tracking import sync
 
-    print(f"{sync.sync()} results have their run in MLflow")
+    count = sync.sync()
+    print(f"{counted(count, 'result')} {'has' if count == 1 else 'have'} their run in MLflow")
 
 
 @verb(

@@ -3,6 +3,7 @@
 Read with the same YAML 1.2 parser as DVC, so that `1e-05` is a number and `off` is a word for both.
 """
 
+import difflib
 import functools
 from pathlib import Path
 from typing import Annotated, Literal
@@ -50,7 +51,7 @@ class Balance(Section):
     """
 
     strategy: Literal["none", "augment", "merge", "weights", "sampler"]
-    classes: list[Literal[CLASSES]]
+    classes: list[Annotated[str, Field(min_length=1)]]
     target: Positive | Literal["median", "max"]
     flip: bool
     rotation: Degrees
@@ -59,6 +60,17 @@ class Balance(Section):
     holdout: Annotated[float, Field(ge=0, le=0.5)]
     drop_seen: bool
     seed: Seed
+
+    @field_validator("classes")
+    @classmethod
+    def well_spelled(cls, names):
+        """Data may have classes of their own; what is nearly one of FER2013's is misspelled."""
+        for name in set(names) - set(CLASSES):
+            from ferlab.data.readers.spellings import CLASS_OF  # only here: stages declare it
+
+            if close := difflib.get_close_matches(name.lower(), CLASS_OF, 1, 0.75):
+                raise ValueError(f"unknown class {name}, did you mean {CLASS_OF[close[0]]}?")
+        return names
 
 
 class Train(Section):

@@ -8,6 +8,7 @@ from pathlib import Path
 from ferlab.data import audit, balance
 from ferlab.data.dataset import Dataset
 from ferlab.files import replacing, write_csv
+from ferlab.progress import counted
 from ferlab.reporting.figures import data_figures
 from stages import run
 
@@ -21,6 +22,8 @@ def main(
 ):
     settings, before = experiment.settings.balance, Dataset.load(raw)
     after = balance.balance(before, settings, audit.read(audit_csv))
+    if train := getattr(experiment.settings, "train", None):  # a baseline has none
+        balance.check(after, train)
     after.save(balanced)
     table = balance.counts_table(before, after)
     with replacing(counts) as folder:
@@ -30,7 +33,7 @@ def main(
 
     train = table[table["split"] == "train"]
     print(
-        f"strategy {settings.strategy}: {train['before'].sum()} training images before, "
+        f"strategy {settings.strategy}: {counted(train['before'].sum(), 'training image')} before, "
         f"{train['after'].sum()} after"
     )
     if settings.holdout:

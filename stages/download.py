@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ferlab.data.readers import sources
 from ferlab.files import write_json
+from ferlab.progress import counted
 from stages import run
 
 JPEG = (
@@ -22,10 +23,11 @@ def main(experiment, raw=Path("data/raw")):
     write_json(raw.with_name("source.json"), source)
 
     counts = ", ".join(f"{split} {count}" for split, count in dataset.counts().sum().items())
-    print(f"{dataset.name}: {len(dataset.faces)} images ({counts}), digest {dataset.digest[:12]}")
+    images = counted(len(dataset.faces), "image")
+    print(f"{dataset.name}: {images} ({counts}), digest {dataset.digest[:12]}")
     if "notes" in source:
         print(source["notes"])
-    for line in dataset.identity.get("summary", ()):
+    for line in (*dataset.identity.get("notes", ()), *dataset.identity.get("summary", ())):
         print(line)
     if dataset.name == "fer2013-jpeg":
         print(JPEG)

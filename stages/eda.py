@@ -8,6 +8,7 @@ from pathlib import Path
 from ferlab.data import agreement, audit
 from ferlab.data.dataset import Dataset
 from ferlab.files import replacing, write_csv, write_json
+from ferlab.progress import counted
 from ferlab.reporting.figures import data_figures, face_figures
 from stages import run
 
@@ -37,8 +38,8 @@ def main(
         votes = _ferplus(folder, dataset, table, majority) if (majority != "").any() else None
 
     print(
-        f"{summary['images']} images, {summary['blank']} blank; "
-        f"{summary['duplicate_groups']} groups of exact duplicates, "
+        f"{counted(summary['images'], 'image')}, {summary['blank']:,} blank; "
+        f"{counted(summary['duplicate_groups'], 'group')} of exact duplicates, "
         f"{summary['groups_across_splits']} across splits, "
         f"{summary['groups_conflicting']} with contradicting labels"
     )

@@ -13,6 +13,7 @@ from ferlab.data import audit
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import mistakes, scoring, tables
 from ferlab.files import read_json, replacing, write_csv, write_json, write_text
+from ferlab.progress import counted
 from ferlab.reporting import report
 from ferlab.reporting.figures import model_figures
 from ferlab.tracking import provenance
@@ -45,9 +46,18 @@ def main(
         ):  # else trained elsewhere: the copy stays
             write_json(results / "run.json", noted)
     else:
+        _note_machine(network["run"], results / "run.json")
         _report(experiment.settings, table, details, results, history, balanced, eda, counts)
     _print(details)
     _show_in_mlflow(experiment)
+
+
+def _note_machine(model, path):
+    """Keep where the model was trained, to be committed with the result; as it is where it is the
+    committed model, so that a repeated run changes no file of Git's."""
+    noted = provenance.read_run_of(model)
+    if noted and not (path.exists() and read_json(path).get("model") == model):
+        write_json(path, {"model": model} | noted)
 
 
 def _report(settings, table, details, results, history_csv, balanced, eda, counts):
@@ -77,7 +87,7 @@ def _print(details):
             share, low, high = (100 * row[f"accuracy{end}"] for end in ("", "_low", "_high"))
             print(
                 f"{name.replace('_', ' ')}: {share:.2f} % right ({low:.2f} to {high:.2f}) "
-                f"of {row['n']:,} images of {details['dataset']}"
+                f"of {counted(row['n'], 'image')} of {details['dataset']}"
             )
 
 

@@ -14,6 +14,7 @@ from ferlab import files
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import attention, calibration, inference, mistakes, tables
 from ferlab.evaluation.network import loading
+from ferlab.progress import counted
 from ferlab.reporting import explain_page
 from ferlab.reporting.figures import attention_figures, face_figures, model_figures
 from stages import run
@@ -75,7 +76,7 @@ def main(
         scaled = f", {error:.1f} % with its logits divided by {temperature:.2f}"
     print(
         f"calibration error on {split}: {100 * trust['error']:.1f} %{scaled}; "
-        f"{len(issues)} labels to look at again"
+        f"{counted(len(issues), 'label')} to look at again"
     )
     print(f"look at {explained}/explain.html")
     if not experiment.key:

@@ -15,12 +15,14 @@ UNCLEAR = "no majority"
 
 def named(official, classes):
     """object (N,): what FER+'s majority calls each image, a name of CLASSES or ferplus.OTHERS;
-    UNCLEAR where there is no majority, "" where the image is not known.
+    UNCLEAR where there is no majority, "" where the image is not known, or no class is FER2013's.
 
     official: rows of fer2013.csv, int (N,), -1 where unknown. classes: of the dataset; where these
     have no disgust, it was merged into angry, and so it is here.
     """
     official = np.asarray(official)
+    if not {*classes} & {*CLASSES}:  # FER+ has no word for any of them
+        return np.full(len(official), "", object)
     names = ferplus.majority(official)
     if "disgust" not in classes:
         names = np.where(names == "disgust", "angry", names)

@@ -28,6 +28,18 @@ def balance(dataset, settings, audit):
     return STRATEGIES[settings.strategy](dataset.ordered(), settings)
 
 
+def check(dataset, train):
+    """Raise UserError where `train` (params.Train) asks for a split that `dataset` does not have.
+
+    Training would say so, too, but only after it has loaded Keras.
+    """
+    if not (dataset.table["split"] == train.select_on).any():
+        raise UserError(
+            f"train.select_on = {train.select_on!r}: this dataset has no {train.select_on} images; "
+            "set train.select_on: public, or cut a validation split: balance.holdout: 0.1"
+        )
+
+
 def counts_table(before, after):
     """DataFrame, a row for each split and class of either dataset: split, label, and the number of
     images before and after."""
@@ -55,6 +67,30 @@ def held_out(before, after):
     )
 
 
+def together(audit):
+    """int (n,): equal for images that no cut may part. Blank images have no near group."""
+    near, same = audit["near_group"].to_numpy(), audit["group"].to_numpy()
+    n = len(audit)
+    return np.where(near >= 0, near, np.where(same >= 0, n + same, 2 * n + np.arange(n)))
+
+
+def whole_groups(rows, labels, keys, left):
+    """Those of `rows` that are taken: groups of equal keys, whole, in the order of their first row.
+
+    labels, keys: of every row. left: how many images of each label may still be taken, a Counter,
+    counted down. A group that does not fit any more is passed over for the next.
+    """
+    groups, taken = defaultdict(list), []
+    for row in rows:
+        groups[keys[row]].append(row)
+    for group in groups.values():
+        sizes = Counter(labels[group])  # more than one label where they contradict each other
+        if all(n <= left[label] for label, n in sizes.items()):
+            left.subtract(sizes)
+            taken += group
+    return taken
+
+
 def _holdout(dataset, share, audit):
     """Move up to int(share*n) training images of each class to `validation`: the first by id as
     text, but groups of duplicates and near duplicates whole or not at all.
@@ -69,16 +105,9 @@ def _holdout(dataset, share, audit):
             f"balance.holdout = {share}: this dataset already has a validation split; set it to 0.0"
         )
     train = table[table["split"] == "train"]  # canonical order: by id as text
-    groups = defaultdict(list)
-    for row, key in zip(train.index, _together(audit)[train.index], strict=True):
-        groups[key].append(row)
     left = Counter({label: int(share * n) for label, n in train["label"].value_counts().items()})
-    labels, cut = table["label"].to_numpy(object), []
-    for rows in groups.values():
-        sizes = Counter(labels[rows])  # more than one class where the labels contradict each other
-        if all(n <= left[label] for label, n in sizes.items()):
-            left.subtract(sizes)
-            cut += rows
+    labels = table["label"].to_numpy(object)
+    cut = whole_groups(train.index, labels, together(audit), left)
     if not cut:
         raise UserError(
             f"balance.holdout = {share}: cuts no image: each class is too small, or made of near "
@@ -87,13 +116,6 @@ def _holdout(dataset, share, audit):
     table = table.copy()
     table.loc[cut, "split"] = "validation"
     return replace(dataset, table=table)  # the rows stay where the audit has them
-
-
-def _together(audit):
-    """int (n,): equal for images that holdout may not part. Blank images have no near group."""
-    near, same = audit["near_group"].to_numpy(), audit["group"].to_numpy()
-    n = len(audit)
-    return np.where(near >= 0, near, np.where(same >= 0, n + same, 2 * n + np.arange(n)))
 
 
 def _drop_seen(dataset, audit):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ferlab import dvc_files, files, params, recipes, secrets
 from ferlab.doctor import services
+from ferlab.progress import counted
 from ferlab.tracking.provenance import machine
 from ferlab.training.backend import has_bfloat16
 from ferlab.workspace import running
@@ -175,7 +176,7 @@ def unfinished():
     for note in sorted((files.root() / ".ferlab/resume").glob("*/live.json")):
         epochs = files.read_json(note)["epoch"]
         yield (
-            f"a training stopped after {epochs} epochs",
+            f"a training stopped after {counted(epochs, 'epoch')}",
             f"run the same command again to go on, or give it up: rm -r {note.parent}",
         )
 

@@ -53,7 +53,7 @@ def measure(network, dataset, settings):
 
     views = {"flip": settings.flip, "shift": settings.shift}
     # first: a wrong path is reported before the work
-    further = [extra.read(entry) for entry in settings.extra_datasets]
+    further = [extra.read(entry, dataset.classes) for entry in settings.extra_datasets]
     probabilities = np.zeros((len(dataset.faces), len(dataset.classes)), np.float32)
     train = (dataset.table["split"] == "train").to_numpy()
     original = (dataset.table["origin"] == "original").to_numpy()

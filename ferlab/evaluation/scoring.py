@@ -114,9 +114,16 @@ def details(table, about, seen=None, more=None):
         "classes": list(tables.classes_of(table)),
         "model": {"name": about["name"], "parameters": int(about["parameters"])},
         "splits": by_split(table),
-        "six_class": by_split(tables.fold(table)),
+        **_six_class(table, by_split),
         **_rounded(more or {}),
     }
+
+
+def _six_class(table, by_split):
+    """{"six_class": as `splits`, with disgust as angry}; {} where a dataset has other classes."""
+    if not tables.has_six_classes(tables.classes_of(table)):
+        return {}
+    return {"six_class": by_split(tables.fold(table))}
 
 
 def _scores_of(split, part):
@@ -164,7 +171,8 @@ def metrics(details, loss):
     disgust = last["per_class"].get("disgust", {"support": 0})
     if disgust["support"]:
         values |= {"disgust_recall": disgust["recall"], "disgust_f1": disgust["f1"]}
-    values[f"{name}_six_class_accuracy"] = details["six_class"][name]["accuracy"]
+    if "six_class" in details:
+        values[f"{name}_six_class_accuracy"] = details["six_class"][name]["accuracy"]
     agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
     if agreed["n"]:
         values["ferplus_accuracy"] = agreed["accuracy"]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ferlab import files, recipes
+from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SPLITS
 
 MERGE = ("disgust", "angry")  # the six-class reading of FER2013 counts the first as the second
@@ -102,6 +103,11 @@ def fold(table):
     return make(rows, sums[[f"p_{name}" for name in kept]].to_numpy(), kept)
 
 
+def has_six_classes(classes):
+    """Whether the six-class reading says something: of FER2013's classes, disgust merged or not."""
+    return {*classes, MERGE[0]} == {*CLASSES}
+
+
 def parts(table, seen=None):
     """{name: rows} of those present: the splits, private without leaks, test, and further sets.
 
@@ -151,7 +157,9 @@ def read(path):
     Raises UserError where there is none, or where a row lacks a word or a probability.
     """
     try:
-        table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(("group", *WORDS), str), keep_default_na=False
+        )
     except FileNotFoundError:
         raise files.UserError(f"{path}: not found; `dvc repro` makes it") from None
     packed = [name for name in table if name.startswith("nll_")]

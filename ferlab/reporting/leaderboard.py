@@ -69,7 +69,7 @@ def _workspace():
 
 def _row(key, details, history, run, settings):
     split = tables.final(details["splits"])
-    scores, six = details["splits"][split], details["six_class"][split]
+    scores = details["splits"][split]
     seconds = run.get("train_seconds")
     members = [step["added"] for step in details.get("ensemble", [])]
     if members:  # an ensemble costs what its members cost together
@@ -91,7 +91,7 @@ def _row(key, details, history, run, settings):
         "low": scores["accuracy_low"],
         "high": scores["accuracy_high"],
         "f1": scores["f1_macro"],
-        "six": six["accuracy"],
+        "six": details["six_class"][split]["accuracy"],
         "public": details["splits"].get("public", {}).get("accuracy"),
         "seconds": seconds,
         "trained": bool(members or run.get("epochs")),

@@ -11,7 +11,7 @@ import numpy as np
 from ferlab import recipes
 from ferlab.evaluation import tables
 from ferlab.files import UserError, write_text
-from ferlab.progress import duration
+from ferlab.progress import counted, duration
 from ferlab.reporting.claims import BY_CLASS, CLAIMS, measured, verdict
 from ferlab.reporting.figures import claims_figure
 
@@ -116,7 +116,7 @@ def _scores_line(row):
         machine = run["machine"]
         cost = (
             f"{duration(run['train_seconds'])} in {run['precision']}, "
-            f"{machine['cores']} cores {machine['cpu']}"
+            f"{counted(machine['cores'], 'core')} {machine['cpu']}"
         )
     return f"| {row['key']}{six} | {cells} | {cost} |"
 

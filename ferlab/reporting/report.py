@@ -39,7 +39,7 @@ def render(details, history, params, rows, faces, pictures, key="", identity=Non
         splits=splits,
         final=split,
         scores=splits[split],
-        six=details["six_class"][split],
+        six=details.get("six_class", {}).get(split),
         grouped=any("groups" in scores for scores in splits.values()),
         references=_references(details, splits[split]),
         epochs=0 if history is None else len(history),

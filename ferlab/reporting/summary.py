@@ -1,33 +1,43 @@
-"""What `make repro` prints at the end: the result, whether it is the pinned one, what is next."""
+"""What `make repro` prints at the end: the result, what is next, whether it is the pinned one."""
 
+import math
 from pathlib import Path
 
-from ferlab import dvc_files, files, params
-from ferlab.progress import duration
+from ferlab import files, params
+from ferlab.evaluation import tables
+from ferlab.progress import counted, duration
+from ferlab.reporting import verdict
 from ferlab.tracking.provenance import read_run
+from ferlab.training.schedule import step_costs
 
 # images that an epoch costs, in units of a training image: scoring a public image takes a third
 EPOCH = {"sample": 2873 + 3589 / 3, "fer2013": 28709 + 3589 / 3, "fer2013-jpeg": 28709 + 3589 / 3}
-LOOK = "look:    open reports/report.html; `make ui` (MLflow); `make show` (DVC experiments)"
+LOOK = "look:    open reports/report.html; `make ui` (MLflow); `make show` (all experiments)"
+ACTIVATE = "source .venv/bin/activate"
+TRY, USE = "python -m ferlab try", "python -m ferlab predict <photo> --model workspace"
+FEW_STEPS, SMALL_BATCH = 500, 16  # below that a network hardly learns, and batches may be smaller
 
 
-def text(folder=None):
+def text(folder=None, paths=False):
     """The summary of the finished result in `folder` (default: the working directory), as lines.
 
-    Raises UserError where there is no result.
+    paths: name the outputs whose bits are not the pinned ones. Raises UserError where there is no
+    result.
     """
     folder = Path(folder or ".")
     try:
         details = files.read_json(folder / "reports/details.json")
         metrics = files.read_json(folder / "reports/metrics.json")
+        run = read_run(folder / "models/model.keras")
     except FileNotFoundError as error:
         raise files.UserError(f"{error.filename}: not found; `make repro` makes it") from None
-    settings, run = params.load(folder / "params.yaml"), read_run(folder / "models/model.keras")
+    settings = params.load(folder / "params.yaml")
     drawn = " (drawn faces, not FER2013)" if details["dataset"] == "sample" else ""
     lines = [
         "",
         f"{settings.train.model} network, balancing: {settings.balance.strategy}, "
         f"on {details['dataset']}{drawn}",
+        *_notes(folder / "reports/eda/summary.json"),
         "",
         *_scores(details),
     ]
@@ -36,17 +46,30 @@ def text(folder=None):
     if run:
         time, machine = duration(run["train_seconds"]), run["machine"]
         lines.append(
-            f"  trained in {time} in {run['precision']} on {machine['cores']} cores, "
+            f"  trained in {time} in {run['precision']} on {counted(machine['cores'], 'core')}, "
             f"{machine['cpu']}"
         )
-    return "\n".join([*lines, "", pinned(folder), "", LOOK, *_next(details, settings, run)])
+    pinned = verdict.lines(folder, details, paths)
+    return "\n".join([*lines, "", LOOK, *_next(details, settings, run), "", *pinned])
+
+
+def _notes(path):
+    """What is to be known of faces of one's own: other classes, a split that was drawn here."""
+    return files.read_json(path)["identity"].get("notes", []) if path.exists() else []
 
 
 def _scores(details):
     """The table of accuracies."""
-    rows = {split.replace("_", " "): scores for split, scores in details["splits"].items()}
-    final = "private" if "private" in rows else "test"
-    rows[f"{final}, 6 classes"] = details["six_class"][final]
+    splits = details["splits"]
+    final = tables.final(splits)
+    rows = {
+        name.replace("_", " "): scores
+        for name, scores in splits.items()
+        # where train has none of the private images, these rows would repeat that of private
+        if name not in tables.UNSEEN or scores["n"] < splits["private"]["n"]
+    }
+    if "six_class" in details:
+        rows[f"{final}, 6 classes"] = details["six_class"][final]
     agreed = details.get("ferplus", {}).get("agreed", {"n": 0})
     rows |= {"FER+ majority": agreed} if agreed["n"] else {}
     lines = [f"  {'split':<20}{'images':>8}{'accuracy':>11}   95 % interval"]
@@ -57,43 +80,44 @@ def _scores(details):
     return lines
 
 
-def pinned(folder=Path(".")):
-    """ "same bits as pinned", or how the working dvc.lock differs from the committed one."""
-    try:
-        committed = dvc_files.stages(dvc_files.show(folder, "HEAD", "dvc.lock"))
-    except files.UserError:
-        return "nothing pinned yet: commit dvc.lock to pin this result"
-    working = dvc_files.stages((folder / "dvc.lock").read_text(encoding="utf-8"))
-    changes = [
-        f"{section}.{key} ({old.get(key)} -> {new.get(key)})"
-        for section, old, new in _sections(committed, working)
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    ]
-    if changes:
-        return "differs from pinned by " + ", ".join(changes)
-    old, new = dvc_files.outputs(committed), dvc_files.outputs(working)
-    paths = [path for path, md5 in new.items() if old.get(path) != md5]
-    if paths:
-        return "differs from pinned by the bits of " + ", ".join(paths)
-    return "same bits as pinned"
-
-
-def _sections(committed, working):
-    """(section, committed values, working values) of the sections that stages declare whole."""
-    old, new = dvc_files.parameters(committed), dvc_files.parameters(working)
-    for section in params.SECTIONS:
-        yield section, old.get(section, {}), new.get(section, {})
-
-
 def _next(details, settings, run):
     """What to try next, and on a known dataset how long that takes on this machine."""
-    images, cost = EPOCH.get(details["dataset"]), ""
+    images, cost, train = EPOCH.get(details["dataset"]), "", settings.train
     if run.get("epochs") and images:
-        per_image = run["train_seconds"] / len(run["epochs"]) / images
-        seconds = per_image * EPOCH["fer2013"] * settings.train.epochs
+        costs = step_costs(train)
+        # of what a run that stopped early did: its later, dearer epochs are not among it
+        per_cost = run["train_seconds"] / sum(costs[: len(run["epochs"])]) / images
+        seconds = per_cost * EPOCH["fer2013"] * sum(costs)
         cost = f"   (its training alone: about {duration(seconds)} on this machine)"
     if details["dataset"] == "sample":
         return [f"next:    make repro DATA=fer2013{cost}"]
-    activate = "source .venv/bin/activate"
-    return [f"next:    {activate} && dvc exp run -S balance.strategy=merge{cost}"]
+    if images:
+        return [f"next:    {ACTIVATE} && dvc exp run -S balance.strategy=merge{cost}"]
+    return _next_with_own(details, train)
+
+
+def _next_with_own(details, train):
+    """The same with faces of one's own: more steps where they were few, else what to use it for."""
+    scores, n = details["splits"][tables.final(details["splits"])], details["splits"]["train"]["n"]
+    support = {name: row["support"] for name, row in scores["per_class"].items()}
+    common = max(support, key=support.get)
+    lines = []
+    if scores["accuracy_low"] <= support[common] / scores["n"]:
+        lines.append(
+            f"careful: no better than always to say {common!r} "
+            f"({100 * support[common] / scores['n']:.1f} %) by more than luck"
+        )
+    steps = math.ceil(n / train.batch_size) * train.epochs
+    if steps >= FEW_STEPS:
+        return [
+            *lines,
+            f"next:    {ACTIVATE} && {USE}",
+        ]
+    batch = min(train.batch_size, SMALL_BATCH)
+    epochs = max(math.ceil(2 * FEW_STEPS / math.ceil(n / batch)), train.epochs)
+    return [
+        *lines,
+        f"next:    {ACTIVATE} && {TRY} train.batch_size={batch} train.epochs={epochs}",
+        f"         ({counted(n, 'face')} in batches of {train.batch_size}, {train.epochs} times: "
+        f"{counted(steps, 'step')}, too few to learn from)",
+    ]

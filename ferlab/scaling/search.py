@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ferlab import params
 from ferlab.files import UserError
+from ferlab.progress import counted
 from ferlab.scaling import sweep_file, sweep_page
 from ferlab.secrets import masked
 from ferlab.tracking import epoch_logger, store
@@ -87,7 +88,7 @@ class Search:
     def prune(self, trial, wait=MLFLOW_TIMEOUT):
         """A trial was stopped because Optuna gave it up."""
         trial.end("KILLED", self.states.PRUNED, wait=wait)
-        self._line(trial, f"pruned after {trial.epochs} epochs")
+        self._line(trial, f"pruned after {counted(trial.epochs, 'epoch')}")
 
     def fail(self, trial, error, report, wait=MLFLOW_TIMEOUT):
         """A trial failed; UserError at the third."""

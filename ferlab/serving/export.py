@@ -22,6 +22,7 @@ import numpy as np
 from ferlab import files
 from ferlab.evaluation.network.about import describe, prepare, read_about
 from ferlab.models import SHAPE
+from ferlab.progress import counted
 from ferlab.serving.export_formats import FORMATS, in_float32
 from ferlab.serving.model_lookup import find_model
 from ferlab.serving.predictor import Predictor
@@ -120,7 +121,7 @@ def compare(network, converted, runtime, load, path):
             f"{runtime} differs from Keras by {difference:.1g}, "
             f"at most {MAX_DIFFERENCE:g} is allowed; nothing was written"
         )
-    lines = [f"equal to Keras in float32 on {len(faces)} faces (to {difference:.0e})"]
+    lines = [f"equal to Keras in float32 on {counted(len(faces), 'face')} (to {difference:.0e})"]
     if "bfloat16" in {layer.compute_dtype for layer in network.layers}:
         own = np.asarray(network.predict_on_batch(prepared))
         lines.append(

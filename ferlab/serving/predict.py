@@ -17,6 +17,7 @@ import pandas as pd
 from ferlab import files
 from ferlab.data.readers import images
 from ferlab.data.readers.archives import is_junk
+from ferlab.progress import counted
 from ferlab.serving import face_detection
 from ferlab.serving.clips import frames
 from ferlab.serving.clips.tracks import SMOOTH
@@ -181,7 +182,7 @@ def _write_table(rows, classes, out, json):
         files.write_json(path, table.astype(object).to_dict("records"))
     else:
         files.write_csv(path, table, "%.6g")
-    print(f"{len(table)} faces, listed in {path}; pictures beside it")
+    print(f"{counted(len(table), 'face')}, listed in {path}; pictures beside it")
 
 
 def _table(rows, classes):

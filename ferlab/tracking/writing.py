@@ -1,5 +1,6 @@
 """Writing into MLflow runs: parameters, epochs and final scores. Each call may be repeated."""
 
+import re
 import time
 
 from ferlab.tracking import search
@@ -43,6 +44,7 @@ def log_scores(client, run_id, metrics, details, train_seconds=None):
     values = dict(metrics)
     for split in ("public", "private", "test"):
         for name, scores in details["splits"].get(split, {}).get("per_class", {}).items():
+            name = re.sub(r"[^\w.\- ]", "_", name)  # of one's own classes: what MLflow allows
             values |= {
                 f"{split}_{name}_{score}": scores[score] for score in ("precision", "recall", "f1")
             }

@@ -10,7 +10,7 @@ import contextlib
 from ferlab import dvc_files, files
 from ferlab.workspace import running
 
-BACK = ("params.yaml", "dvc.lock", "reports/metrics.json")
+BACK = ("params.yaml", "dvc.lock", "reports/metrics.json", "reports/run.json")
 
 
 def reset(report=print):
@@ -21,7 +21,9 @@ def reset(report=print):
     if at_work := running.commands():
         pid, command = at_work[0]
         raise files.UserError(f"{command} is at work here (process {pid}): wait for it, or end it")
-    done = dvc_files.git("checkout", "HEAD", "--", *BACK)
+    # whoever pinned a result without its run.json has none to go back to
+    known = dvc_files.git("ls-tree", "--name-only", "HEAD", BACK[-1]).stdout.strip()
+    done = dvc_files.git("checkout", "HEAD", "--", *(BACK if known else BACK[:-1]))
     if done.returncode:
         raise files.UserError(f"git checkout HEAD: {files.one_line(done.stderr, 300)}")
     report("params.yaml is that of the last commit")

@@ -1,4 +1,6 @@
-"""The verbs of the workspace: check, try, reset, verify. Each imports what it needs when called."""
+"""The verbs of the workspace: check, try, experiments, reset, verify.
+
+Each imports what it needs when called."""
 
 from ferlab.cli import argument, verb
 
@@ -29,6 +31,13 @@ def attempt(arguments):
 
     data = [attempt.dataset(arguments.data)] if arguments.data else []
     attempt.attempt([*data, *arguments.change], arguments.name)
+
+
+@verb("the results that DVC knows here, side by side: pinned, workspace, experiments")
+def experiments(arguments):
+    from ferlab.workspace import experiments
+
+    print(experiments.text())
 
 
 @verb(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ferlab import dvc_files
 from ferlab.files import UserError, one_line
+from ferlab.progress import counted
 
 WAYS = {
     "once": ["exp", "run"],
@@ -39,7 +40,7 @@ def verify(changes=(), report=print):
             lock = run(folder, way, ["download.dataset=sample", *changes])
             outputs[way] = dvc_files.outputs(dvc_files.stages(lock))
             seconds = time.monotonic() - began
-            report(f"{way}: {len(outputs[way])} outputs in {seconds:.0f} s")
+            report(f"{way}: {counted(len(outputs[way]), 'output')} in {seconds:.0f} s")
         compare(outputs, report)
 
 

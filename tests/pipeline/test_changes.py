@@ -55,7 +55,7 @@ def test_a_wrong_parameter_is_one_line_and_keeps_the_last_result(repository):
 def test_the_summary_names_the_dataset_and_compares_with_the_pinned_lock(repository):
     summary = repository("python -m ferlab show")
     assert "on custom-" in summary
-    assert "same bits as pinned" in summary
+    assert "Reproduced to the last bit: private" in summary
     before = repository.change({"epochs: 2": "epochs: 3"}, "dvc.lock")
-    assert "differs from pinned by train.epochs (2 -> 3)" in repository("python -m ferlab show")
+    assert "pinned one: train.epochs 2 -> 3." in repository("python -m ferlab show")
     (repository.path / "dvc.lock").write_text(before)

@@ -64,7 +64,7 @@ def test_a_small_learning_rate_arrives_as_a_number_however_it_is_written(tmp_pat
             "  target: most",
             "balance.target = 'most': must be a whole number from 1, median or max",
         ),
-        ("  classes: [disgust]", "  classes: [joy]", "balance.classes"),
+        ("  classes: [disgust]", "  classes: [joy]", "unknown class joy, did you mean happy?"),
         ("  backend: tensorflow", "  backend: theano", "train.backend = 'theano'"),
         ("  epochs: 12", "  epochs: 12\n  5: 1", "unknown key train.5"),
         ("download:", "7: 1\ndownload:", "unknown key 7"),

@@ -148,7 +148,7 @@ def test_the_logged_model_has_a_signature_and_predicts_as_the_file_does(reposito
 
 
 def test_a_second_sync_adds_nothing_and_a_deleted_store_is_filled_again(repository):
-    assert "1 results" in repository("python -m ferlab sync")
+    assert "1 result has" in repository("python -m ferlab sync")
     assert len(repository.runs()) == 1
     kept = repository.path.parent / "kept.db"
     (repository.path / "mlflow.db").rename(kept)

@@ -10,6 +10,7 @@ import pytest
 from ferlab import params
 from ferlab.files import UserError
 from ferlab.workspace import attempt
+from tests.builders import folder, images, tiny
 from tests.conftest import REPOSITORY
 from tests.repository import Repository
 
@@ -119,6 +120,30 @@ def test_an_experiment_that_fails_leaves_params_yaml_as_it_was(repository):
         assert (repository.path / "params.yaml").read_bytes() == before
     done = repository.run(f"{MAKE} repro")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_ones_own_faces_in_bare_class_folders_train_to_the_end_in_one_command(repository):
+    """Classes of any name, no train, no test: what only FER2013 has is not shown."""
+    words = {"angry": "Frown?", "happy": "Smile!", "sad": "7"}
+    made = tiny(train=12, splits=(), classes=sorted(words), official=False)
+    files = images(made, folders={"train": ""}, spell=words.get)
+    folder(repository.path.parent / "own faces", {name.strip("/"): files[name] for name in files})
+    output = repository(f'{MAKE} repro DATA="../own faces"')
+    for part in (
+        "classes: 7, frown?, smile! (none of FER2013's seven)",
+        "cut from 36 training images: 3 private and 3 public",
+        "too few to learn from",
+        "Another experiment than the pinned one: download.dataset data.zip -> ../own faces.",
+    ):
+        assert part in output, output
+    page = (repository.path / "reports/report.html").read_text()
+    assert "Cut from 36 training images" in page
+    for part in ("disgust", "Six classes", "6 classes", "FER+ asked", "strategy=merge"):
+        assert part not in page.partition("<details><summary>All of params")[0] + output, part
+    run = next(run for run in repository.runs() if run.data.tags.get("ferlab.complete"))
+    assert {"private_7_recall", "private_smile__recall"} <= set(run.data.metrics)
+    assert "own faces" in repository(f"{MAKE} show")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from ferlab.data.readers import archives, sources
 from ferlab.files import UserError
 from tests.builders import folder, image, images, tarred, tiny, zipped
-from tests.forms import CSV, DATA, FACE, FORMS, PACKERS, TEST_CSV, TRAIN_CSV, WITH_IDS, stage
+from tests.forms import CSV, DATA, FACE, FORMS, PACKERS, TEST_CSV, WITH_IDS, stage
 
 pytestmark = pytest.mark.usefixtures("few_official")
 
@@ -57,6 +57,17 @@ def misspelled(label, folder, ending=".png"):
         name.replace(f"{label}/", f"{folder}/").replace(".png", ending): content
         for name, content in files.items()
     }
+
+
+def own_folders(t, renamed):
+    """train/ and test/ with classes of one's own, some files under another name."""
+    names = [
+        f"{split}/{label}/{k}.png"
+        for split in ("train", "test")
+        for label in ("frown", "smile")
+        for k in range(2)
+    ]
+    return folder(t / "x", {renamed.get(name, name): image(FACE) for name in names})
 
 
 def loop(t):
@@ -166,7 +177,7 @@ BAD = {
     ),
     "a gzip of a text": (
         lambda t: folder(t, {"x.gz": gzip.compress(b"hello")}) / "x.gz",
-        "x.gz: holds neither class folders (train/angry/...) nor a CSV",
+        "x.gz: holds neither class folders (train/angry/..., or <class>/...) nor a CSV",
     ),
     "a bad row in a csv.gz": (
         lambda t: folder(t, {"x.csv.gz": gzip.compress(CSV + b"1,1 2,Training\n")}) / "x.csv.gz",
@@ -228,26 +239,48 @@ BAD = {
     ),
     "a folder with a pipe": (pipe, "train/angry/waits.png is a link or device"),
     "no training images": (without("train"), "x.zip: no training images"),
-    "no evaluation images": (without("test"), "x.zip: no evaluation images"),
-    "validation images alone": (
-        lambda t: zipped(t / "x.zip", images(tiny(splits=("validation",)))),
+    "no evaluation images": (
+        lambda t: zipped(t / "x.zip", images(tiny(splits=("public",)), folders={})),
         "x.zip: no evaluation images; expected private or test images beside train",
     ),
     "a tar bomb": (
         lambda t: tarred(t / "x.tar.gz", {"train/angry/a.png": bytes(80 << 20)}),
         "x.tar.gz: refused, it unpacks to more than",
     ),
-    "train.csv alone": (
-        lambda t: folder(t, {"train.csv": TRAIN_CSV}) / "train.csv",
-        "train.csv: no evaluation images",
-    ),
     "test.csv alone": (
         lambda t: folder(t, {"test.csv": TEST_CSV}) / "test.csv",
         "test.csv, line 1: no column 'emotion'",
     ),
-    "no split folders": (
-        lambda t: folder(t / "x", {"anger/a.png": image(FACE)}),
-        "anger/a.png: in no split folder",
+    "no split folder beside others": (
+        with_image(image(FACE), "anger/a.png"),
+        "anger/a.png: in no split folder; expected for example train/angry/a.png",
+    ),
+    "one class alone": (
+        lambda t: folder(t / "x", {f"anger/{name}.png": image(FACE) for name in "ab"}),
+        "x: one class alone (angry); a network tells two or more apart",
+    ),
+    "a class of one's own that is not in each split": (
+        lambda t: own_folders(t, {"test/frown/0.png": "test/frwon/0.png"}),
+        "test/frwon/0.png: unknown class folder 'frwon'; did you mean frown?",
+    ),
+    "a misspelled class of one's own": (
+        lambda t: own_folders(t, {"train/frown/0.png": "train/frwon/0.png"}),
+        "train/frwon/0.png: unknown class folder 'frwon'; did you mean frown? known: frown, smile; "
+        "a class of your own needs images in test, too",
+    ),
+    "classes of one's own one folder below": (
+        lambda t: folder(t / "x", {f"{n}/{k}/1.png": image(FACE) for n in "ab" for k in "xy"}),
+        "x: holds folders with images in a and b; expected <class>/<image> or train/<class>/<ima",
+    ),
+    "images in no folder": (
+        lambda t: folder(t / "x", {"a.png": image(FACE)}),
+        "x: holds neither class folders (train/angry/..., or <class>/...) nor a CSV",
+    ),
+    "the same image again and again": (
+        lambda t: folder(
+            t / "x", {f"{name}/{k}.png": image(FACE) for name in ("smile", "frown") for k in "abcd"}
+        ),
+        "x: too few different images to cut private ones from train; give more, or make train/<cla",
     ),
     "a class without training images": (
         without("train/happy"),

@@ -7,7 +7,7 @@ from PIL import Image
 from ferlab.data.dataset import Dataset
 from ferlab.data.readers import sources
 from ferlab.evaluation import tables
-from tests.builders import CODES, csv_text, folder, image, images, tiny, zipped
+from tests.builders import CODES, USAGE, csv_text, folder, image, images, tiny, zipped
 from tests.forms import DATA, FACE, FORMS, equal, stage
 
 pytestmark = pytest.mark.usefixtures("lab", "few_official")
@@ -22,15 +22,13 @@ def test_every_form_gives_the_same_dataset(form, tmp_path):
 
 
 def test_codes_of_a_csv_are_mapped_by_name_not_by_order(tmp_path):
-    pixels = " ".join(["9"] * 2304)
-    rows = [
-        f"{code},{pixels},{usage}" for usage in ("Training", "PrivateTest") for code in (6, 0, 4)
-    ]
+    pixels, usages = " ".join(["9"] * 2304), ("Training", "PublicTest", "PrivateTest")
+    rows = [f"{code},{pixels},{usage}" for usage in usages for code in (6, 0, 4)]
     (tmp_path / "x.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]))
     data, _ = sources.read(str(tmp_path / "x.csv"))
-    assert data.table["label"].tolist() == ["neutral", "angry", "sad"] * 2
+    assert data.table["label"].tolist() == ["neutral", "angry", "sad"] * 3
     assert data.classes == ("angry", "neutral", "sad")
-    ids = ["Training_00000", "Training_00001", "Training_00002", "PrivateTest_00003"]
+    ids = ["Training_00000", "Training_00001", "Training_00002", "PublicTest_00003"]
     assert data.table["id"].tolist()[:4] == ids
 
 
@@ -71,19 +69,19 @@ def test_spellings_of_class_folders_are_known(spelling, tmp_path):
 def test_spellings_of_split_folders_are_known(written, split, tmp_path):
     files = images(tiny(official=False, splits=())) | {f"{written}/happy/x.png": image(FACE)}
     files |= {"test/happy/y.png": image(FACE)}
-    data, _ = sources.read(str(zipped(tmp_path / "x.zip", files)))
+    data, _ = sources.read_unidentified(zipped(tmp_path / "x.zip", files))
     assert data.table.set_index("id").loc[f"{split}/happy/x", "split"] == split
 
 
 def test_names_without_official_prefix_give_ids_from_split_class_and_name(tmp_path):
     plain = tiny(official=False, splits=("validation", "test"))
     path = folder(tmp_path / "x", images(plain, folders={"validation": "val"}))
-    data, _ = sources.read(str(path))
+    data, _ = sources.read_unidentified(path)
     assert equal(data, plain) and set(data.table["split"]) == {"train", "validation", "test"}
     assert data.table["id"].iloc[0] == "train/angry/00000"
     columns = ("id", "emotion", "pixels", "Usage")
     (tmp_path / "x.csv").write_text(csv_text(plain, columns))
-    assert equal(sources.read(str(tmp_path / "x.csv"))[0], plain)
+    assert equal(sources.read_unidentified(tmp_path / "x.csv")[0], plain)
 
 
 def test_the_split_folder_decides_and_the_prefix_only_divides_the_test_set(tmp_path):
@@ -130,7 +128,7 @@ def test_a_csv_of_other_sizes_and_class_names_is_read_as_the_same_pictures_in_fo
     words = ("Anger", "disgust", "fear", "Happiness", "sad", "surprise", "neutral")
     files, rows = {}, ["emotion,pixels,Usage"]
     for code, (label, word) in enumerate(zip(CODES, words, strict=True)):
-        for split, usage in (("train", "Training"), ("private", "PrivateTest")):
+        for split, usage in USAGE.items():
             face = np.asarray(Image.fromarray(DATA.faces[code]).resize((side, side)))
             files[f"{split}/{label}/{usage}_{code}.png"] = image(face)
             rows.append(f"{word},{' '.join(map(str, face.ravel()))},{usage}")
@@ -138,7 +136,7 @@ def test_a_csv_of_other_sizes_and_class_names_is_read_as_the_same_pictures_in_fo
     data, _ = sources.read(str(tmp_path / "x.csv"))
     same, _ = sources.read(str(folder(tmp_path / "x", files)))
     assert data.digest == same.digest
-    assert data.sizes == same.sizes == {f"{side}x{side}": 14}
+    assert data.sizes == same.sizes == {f"{side}x{side}": 35}
 
 
 def test_a_dataset_without_private_images_never_reports_those_that_chose_the_epoch(tmp_path):

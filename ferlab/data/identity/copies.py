@@ -46,18 +46,9 @@ def read(path):
     place = str(path)
     with opened(local_path(path), place) as (kind, files, _, open_member):
         pictures = [item for item in files if item[0][-1].lower().endswith(images.NAMES)]
-        if not pictures or len(pictures) < FEW and _has_faces_in_a_csv(files, open_member):
+        if not pictures or len(pictures) < FEW and csv_rows.has_faces_in_a_csv(files, open_member):
             return _read_csv(kind, files, open_member, place)
         return _read_pictures(pictures, open_member, place)
-
-
-def _has_faces_in_a_csv(files, open_member):
-    for parts, handle in files:
-        if parts[-1].lower().endswith(".csv"):
-            with open_member(handle) as file:
-                if "pixels" in csv_rows.columns_of(file.read(4096)):
-                    return True
-    return False
 
 
 def _read_csv(kind, files, open_member, place):

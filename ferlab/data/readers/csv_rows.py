@@ -53,6 +53,16 @@ def columns_of(head):
     return [name.strip(' "').lower() for name in line.split(",")]
 
 
+def has_faces_in_a_csv(files, open_member):
+    """Whether a file named .csv has the column `pixels`; arguments as of `choose_csv`."""
+    for parts, handle in files:
+        if parts[-1].lower().endswith(".csv"):
+            with open_member(handle) as file:
+                if "pixels" in columns_of(file.read(4096)):
+                    return True
+    return False
+
+
 def choose_csv(kind, files, open_member, place):
     """(name, handle, notes) of the CSV to read: labelled, and with splits if there is such a one.
 
@@ -69,7 +79,9 @@ def choose_csv(kind, files, open_member, place):
     if not candidates:
         packed = next(("/".join(p) for p, _ in files if p[-1].lower().endswith(PACKED)), None)
         but = f", but {packed}: unpack it, or give it alone" if packed else ""
-        raise UserError(f"{place}: holds neither class folders (train/angry/...) nor a CSV{but}")
+        raise UserError(
+            f"{place}: holds neither class folders (train/angry/..., or <class>/...) nor a CSV{but}"
+        )
     best = [item for item in candidates if item[0] == max(rank for rank, *_ in candidates)]
     if len(best) > 1:
         names = ", ".join(sorted(name for _, name, _ in best)[:3])

@@ -23,6 +23,7 @@ from ferlab.data.readers import csv_rows, images
 from ferlab.data.readers.archives import local_path, opened
 from ferlab.data.readers.spellings import CLASS_OF
 from ferlab.files import UserError, root
+from ferlab.progress import counted
 from ferlab.secrets import masked
 
 CK48_COUNTS = {"angry": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249}
@@ -45,8 +46,8 @@ class Faces:
     left_out: dict
 
 
-def read(entry):
-    """The Faces of one entry of `evaluate.extra_datasets`.
+def read(entry, classes=CLASSES):
+    """The Faces of one entry of `evaluate.extra_datasets`, of FER2013's classes and these.
 
     entry: `ck48` (CK+ at 48x48, where $CK48 says), or the path of class folders (zipped or not) or
     of a CSV, or {"path": such a path, "group": a regular expression}: what it finds in an image's
@@ -66,10 +67,11 @@ def read(entry):
     shown = masked(f"CK48={place}" if is_ck48 else f"evaluate.extra_datasets: {place}")
     if "://" in place:
         raise UserError(f"{shown}: is an address; download it and name the file")
-    rows, left_out = _read_rows(place, shown)
+    words = CLASS_OF | {name.lower(): name for name in classes}
+    rows, left_out = _read_rows(place, shown, words)
     if not rows:
         why = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "no images at all"
-        expected = f"expected folders or labels named {', '.join(CLASSES)}"
+        expected = f"expected folders or labels named {', '.join(classes)}"
         raise UserError(f"{shown}: no usable image ({why}); {expected}")
     ids, labels, faces, groups = (list(column) for column in zip(*rows, strict=True))
     if is_ck48:
@@ -105,38 +107,41 @@ def _group_of(id, pattern, shown):
     return group
 
 
-def _read_rows(place, shown):
-    """([(id, label, face, group)] of the usable images by id, Counter of what is left out)."""
+def _read_rows(place, shown, words):
+    """([(id, label, face, group)] of the usable images by id, Counter of what is left out).
+
+    words: the class that a folder's name or a label, in lower case, means.
+    """
     left_out = Counter()
     with opened(root() / local_path(place), shown) as (kind, files, _, open_member):
-        named = [item for item in files if _is_meant(item[0])]
+        named = [item for item in files if _is_meant(item[0], words)]
         if named:
-            rows = list(_images(named, open_member, left_out, shown))
+            rows = list(_images(named, open_member, left_out, shown, words))
         else:
             name, handle, _ = csv_rows.choose_csv(kind, files, open_member, shown)
             where = shown if kind == "file" else f"{shown}: {name}"
-            rows = list(_rows(partial(open_member, handle), left_out, where))
+            rows = list(_rows(partial(open_member, handle), left_out, where, words))
     return sorted(rows, key=lambda row: row[0]), left_out
 
 
-def _is_meant(parts):
+def _is_meant(parts, words):
     """Whether a file is meant as a face: it is named as a picture, or lies in a class folder."""
-    return images.is_named_as_one(parts[-1]) or len(parts) > 1 and parts[-2].lower() in CLASS_OF
+    return images.is_named_as_one(parts[-1]) or len(parts) > 1 and parts[-2].lower() in words
 
 
 def _check_ck48(counts, shown):
     if counts != CK48_COUNTS:
         wrong = next(name for name in CLASSES if counts[name] != CK48_COUNTS.get(name, 0))
         raise UserError(
-            f"{shown}: not CK+ (48x48): {wrong} has {counts[wrong]} images, "
+            f"{shown}: not CK+ (48x48): {wrong} has {counted(counts[wrong], 'image')}, "
             f"CK+ {CK48_COUNTS.get(wrong, 0)}"
         )
 
 
-def _images(named, open_member, left_out, shown):
+def _images(named, open_member, left_out, shown, words):
     """(id, label, face, "") of each usable image: its class is the nearest folder's name."""
     for parts, handle in named:
-        label = CLASS_OF.get(parts[-2].lower()) if len(parts) > 1 else None
+        label = words.get(parts[-2].lower()) if len(parts) > 1 else None
         if not label:
             in_folder = len(parts) > 1
             reason = f"of the unknown class {parts[-2]}" if in_folder else "in no class folder"
@@ -153,7 +158,7 @@ def _images(named, open_member, left_out, shown):
         yield "/".join(parts), label, face, ""
 
 
-def _rows(reopen, left_out, shown):
+def _rows(reopen, left_out, shown, words):
     """(id, label, face, group) of each usable row of a CSV.
 
     `emotion` is FER2013's code or a name, `pixels` a square of gray values of any side; `group`,
@@ -169,7 +174,7 @@ def _rows(reopen, left_out, shown):
             for number, row in enumerate(filter(None, reader), 1):
                 values = dict(zip(columns, row, strict=False))
                 word, face = values.get("emotion", "").strip(), _face(values.get("pixels", ""))
-                label = csv_rows.label_of(word)
+                label = words.get(word.lower()) or csv_rows.label_of(word)
                 if not label:
                     left_out[f"of the unknown class {word or '(empty)'}"] += 1
                 elif face is None:

@@ -16,10 +16,11 @@ from ferlab.data.dataset import assemble
 from ferlab.data.readers import class_folders
 from ferlab.data.readers.archives import is_plain, local_path, opened
 from ferlab.data.readers.csv_faces import read_csv
-from ferlab.data.readers.csv_rows import choose_csv
+from ferlab.data.readers.csv_rows import choose_csv, has_faces_in_a_csv
 from ferlab.data.readers.fetch import Unreachable, download
 from ferlab.data.readers.spellings import PREFIX_OF
 from ferlab.files import UserError, root, sha256
+from ferlab.progress import counted
 from ferlab.secrets import masked
 
 # What is known by its content (Dataset.digest), whatever file it comes in: the official pixels, and
@@ -102,7 +103,25 @@ def _read_from(dataset, place):
 def read_path(path, place=None):
     """(Dataset, about) from a folder, an archive or a CSV; `place` is its name in errors."""
     data, about = read_unidentified(path, place)
-    return _identified(data, about.pop("resized", set()), about.pop("coloured", set())), about
+    data = _identified(data, about.pop("resized", set()), about.pop("coloured", set()))
+    said = _notes(data)
+    if not {"public", "private"} <= set(data.table["split"]):
+        from ferlab.data import division  # only here: FER2013 has both
+
+        data, how = division.divided(data, place or path)
+        said += how
+    if said:
+        data = replace(data, identity=data.identity | {"notes": said})
+    return _named(data), about
+
+
+def _notes(data):
+    """What is to be known of the classes, where they are others than FER2013's, in a list."""
+    own = [name for name in data.classes if name not in CLASSES]
+    if not own:
+        return []
+    every = "none" if len(own) == len(data.classes) else "some"
+    return [f"classes: {', '.join(data.classes)} ({every} of FER2013's seven)"]
 
 
 def read_unidentified(path, place=None):
@@ -114,6 +133,8 @@ def read_unidentified(path, place=None):
     path, place = Path(path), str(place or path)
     with opened(path, place) as (kind, files, folders, open_member):
         rows, others = class_folders.find(files, folders, place)
+        if not rows and not has_faces_in_a_csv(files, open_member):
+            rows, others = class_folders.find(files, folders, place, own=True)
         if rows:
             columns, about = class_folders.read(rows, open_member, place)
             form, about["notes"] = "class folders", _left_out(others)
@@ -123,43 +144,45 @@ def read_unidentified(path, place=None):
             columns, notes = read_csv(partial(open_member, handle), where)
             about, form = about | notes, "csv"
     faces, ids, labels, splits, places = columns
+    splits = [split or "train" for split in splits]
     _check_rows(labels, splits, place)
-    splits, about["notes"] = _final_apart(splits, about.get("notes", ""))
     ids = _unique_ids(ids, labels, splits, places, place)
     for name in {"resized", "coloured"} & set(about):
         about[name] = {ids[row] for row in about[name]}
-    classes = [name for name in CLASSES if name in set(labels)]
-    data = assemble("", classes, faces, ids, labels, splits)
+    data = assemble("", sorted(set(labels)), faces, ids, labels, splits)
     about["form"] = form if kind == "file" else f"{form} in a {kind}"
-    if not about["notes"]:
-        del about["notes"]
+    if not about.get("notes"):
+        about.pop("notes", None)
     if path.is_file():
         about["sha256"] = sha256(path)
     return replace(data, sizes=about.pop("sizes")), about
 
 
 def _identified(data, resized, coloured):
-    """The dataset with its name, which follows its content, the official image of each row, and
-    what it is a copy of.
+    """The dataset with the official image of each row, and what it is a copy of.
 
-    resized, coloured: ids of the images that had another size than 48x48, or colours. The official
-    pixels also get their official ids: they are one dataset, in whatever order they came.
+    resized, coloured: ids of the images that had another size than 48x48, or colours.
     """
     from ferlab.data.identity import description, identify
 
-    digest = data.digest
-    name = NAMES.get(digest, f"custom-{digest[:8]}")
     labels, splits = (data.table[column].to_numpy(object) for column in ("label", "split"))
     flags = (data.table["id"].isin(ids).to_numpy() for ids in (resized, coloured))
     match = identify.match(data.faces, labels, splits, None, *flags)
     identity = description.describe(match, labels, splits)
     if not description.is_copy(identity):
-        return replace(data, name=name)
-    table = data.table.assign(official=match.official)
+        return data
+    return replace(data, table=data.table.assign(official=match.official), identity=identity)
+
+
+def _named(data):
+    """The dataset with its name, which follows its content. The official pixels also get their
+    official ids: they are one dataset, in whatever order they came."""
+    digest, table = data.digest, data.table
+    name = NAMES.get(digest, f"custom-{digest[:8]}")
     if name == "fer2013":
-        rows = zip(table["split"], match.official, strict=True)
-        table["id"] = [f"{PREFIX_OF[split]}_{row:05}" for split, row in rows]
-    return replace(data, name=name, table=table, identity=identity).ordered()
+        rows = zip(table["split"], table["official"], strict=True)
+        table = table.assign(id=[f"{PREFIX_OF[split]}_{row:05}" for split, row in rows])
+    return replace(data, name=name, table=table).ordered()
 
 
 def difference(data):
@@ -172,7 +195,7 @@ def difference(data):
         for c, n in zip(CLASSES, column, strict=True)
     }
     wrong = [
-        f"{s}/{c} has {present.get((s, c), 0)} images, FER2013 {official.get((s, c), 0)}"
+        f"{s}/{c} has {counted(present.get((s, c), 0), 'image')}, FER2013 {official.get((s, c), 0)}"
         for s, c in official | present
         if present.get((s, c), 0) != official.get((s, c), 0)
     ]
@@ -185,20 +208,6 @@ def _left_out(names):
         return ""
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"left out: {len(names)} in no class folder ({shown})"
-
-
-def _final_apart(splits, notes):
-    """The splits and the notes: test is called private where there is a public split, but no
-    private one.
-
-    Public chooses the epoch, and `test` means public and private together: the final number would
-    be of images that had chosen.
-    """
-    if "public" not in splits or "private" in splits or "test" not in splits:
-        return splits, notes
-    splits = ["private" if split == "test" else split for split in splits]
-    said = "test images are called private, so that the final score has no public image"
-    return splits, "; ".join(filter(None, [notes, said]))
 
 
 def _unique_ids(ids, labels, splits, places, place):
@@ -218,14 +227,18 @@ def _unique_ids(ids, labels, splits, places, place):
 
 
 def _check_rows(labels, splits, place):
-    """What every form must hold: training images of every class, and something to evaluate on."""
+    """What every form must hold: training images of every class, two classes at least."""
     if "train" not in splits:
         expected = "expected train/<class>/ or rows with Usage Training"
         raise UserError(f"{place}: no training images; {expected}")
-    if not {"private", "test"} & set(splits):
-        # public or validation alone would both choose the epoch and give its accuracy
+    if set(splits) == {"train", "public"}:
+        # which FER2013 itself uses to choose the epoch: no final score
         expected = "expected private or test images beside train"
         raise UserError(f"{place}: no evaluation images; {expected}")
     trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     if set(labels) - trained:
         raise UserError(f"{place}: no training images of the class {min(set(labels) - trained)}")
+    if len(trained) < 2:
+        raise UserError(
+            f"{place}: one class alone ({min(trained)}); a network tells two or more apart"
+        )

@@ -50,7 +50,7 @@ def balance_counts(table, path):
             _count_bars(
                 panel, bars, "when", {"before": "#c3cad1", "after": SPLIT_COLOURS[split]}, 0.8
             )
-            title = f"{split}: {before:,} → {after:,} images"
+            title = f"{split}: {before:,} → {after:,} image{'' if after == 1 else 's'}"
             panel.set(title=title, xlabel="images", ylabel="")
             legend_below(panel)
 

@@ -121,7 +121,10 @@ def per_class_f1(path, per_class, title):
     with figure(path, WIDTH, max(1.6, 0.75 + 0.45 * len(rows))) as (_, axes):
         values = [row["f1"] for _, row in rows]
         bars = axes.barh(range(len(rows)), values, height=0.72, color=colours)
-        words = [f"{row['f1']:.2f}  ({row['support']:,} images)" for _, row in rows]
+        words = [
+            f"{row['f1']:.2f}  ({row['support']:,} image{'' if row['support'] == 1 else 's'})"
+            for _, row in rows
+        ]
         axes.bar_label(bars, words, padding=4)
         axes.set_yticks(range(len(rows)), [short(name) for name, _ in rows])
         axes.invert_yaxis()
