@@ -75,9 +75,12 @@ def pinned(key):
     """
     recipe, seed = recipe_of(key)
     values, own = raw_recipe(recipe), {f"balance@{recipe}", f"baseline@{recipe}", recipe}
+    shared = (
+        {"eda"} if "download" in params.raw(RECIPES / f"{recipe}.yaml") else {"download", "eda"}
+    )
     with contextlib.suppress(FileNotFoundError):
         for stage, about in dvc_files.locked_stages(RECIPES).items():
-            if stage in {"download", "eda", f"train@{key}", f"predict@{key}", *own}:
+            if stage in {*shared, f"train@{key}", f"predict@{key}", *own}:
                 for params_of_file in about.get("params", {}).values():
                     _overlay(values, params_of_file)
     if seed and "train" in values:

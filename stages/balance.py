@@ -21,7 +21,7 @@ def main(
     counts=Path("reports/balance"),
 ):
     settings, before = experiment.settings.balance, Dataset.load(raw)
-    after = balance.balance(before, settings, audit.read(audit_csv))
+    after = balance.balance(before, settings, audit.of(audit_csv, before))
     if train := getattr(experiment.settings, "train", None):  # a baseline has none
         balance.check(after, train)
     after.save(balanced)

@@ -36,7 +36,7 @@ def main(
 ):
     table, network = tables.read(predictions), read_json(about)
     more = network["more"] | scoring.ferplus(table)
-    details = scoring.details(table, network, audit.leaked(audit_csv), more)
+    details = scoring.details(table, network, audit.leaked(audit_csv, table), more)
     write_json(results / "metrics.json", scoring.metrics(details, scoring.cross_entropy(table)))
     write_json(results / "details.json", details)
     if experiment.key:

@@ -54,8 +54,30 @@ def read(path):
     return pd.read_csv(path, dtype=types, keep_default_na=False)
 
 
-def leaked(path):
+def of(path, dataset):
+    """The audit at `path` of the images of `dataset`, in its order.
+
+    An audit of FER2013's pixels serves Kaggle's class folders too: an image is known by its
+    official row. What the audit does not know comes as it is, for the caller to refuse.
+    """
+    table = read(path)
+    places = pd.Index(_key(table)).get_indexer(_key(dataset.table))
+    if (places < 0).any():
+        return table
+    return table.iloc[places].reset_index(drop=True).assign(id=dataset.table["id"].to_numpy())
+
+
+def _key(table):
+    """What an image is known by: its official row, where it has none its id."""
+    rows = table["official"].astype(str)
+    return rows.where(table["official"] >= 0, "id " + table["id"])
+
+
+def leaked(path, rows):
     """Private images that train has too, from the audit at `path`: {name of a split: their ids}.
+
+    rows: a frame with the ids and official rows of the images, and with other ids than the audit's
+    where these are in Kaggle's form.
 
     private_unseen leaves out those whose very pixels are in train; private_unseen_near also those
     that the audit links to a training image as near duplicates. In the official FER2013, at 0.97,
@@ -64,7 +86,11 @@ def leaked(path):
     table = read(path)
     private = table["split"] == "private"
     masks = {"private_unseen": table["seen"], "private_unseen_near": _nearly_seen(table)}
-    return {name: set(table.loc[private & mask, "id"]) for name, mask in masks.items()}
+    known, keys = _key(table), _key(rows)
+    return {
+        name: set(rows.loc[(rows["split"] == "private") & keys.isin(known[private & mask]), "id"])
+        for name, mask in masks.items()
+    }
 
 
 def _nearly_seen(audit):

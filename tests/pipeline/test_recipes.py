@@ -52,7 +52,8 @@ def test_a_recipe_is_strictly_valid_and_says_what_it_is(name, monkeypatch):
     head = (TOP / f"recipes/{name}.yaml").read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in head.splitlines())
     assert not hasattr(settings, "train") or settings.train.seed == 0
-    assert settings.download.dataset == "fer2013"
+    form = "fer2013-jpeg" if name == "silva_2025" else "fer2013"
+    assert settings.download.dataset == form
 
 
 def test_the_pipeline_lists_every_recipe_with_its_network(pipeline, keys, monkeypatch):

@@ -339,20 +339,20 @@ def test_the_workspace_is_trained_on_the_cluster_to_the_same_bytes(nodes, tmp_pa
 
 def test_recipes_are_trained_side_by_side_and_evaluated(nodes, tmp_path):
     repository = Repository(tmp_path / "repository")
-    for recipe in ("silva_2025", "speedrun"):
+    for recipe in ("ho_2016_baseline", "speedrun"):
         path = repository.path / f"recipes/{recipe}.yaml"
         path.write_text(re.sub(r"epochs: \d+", "epochs: 1", path.read_text()))
     text = (repository.path / "recipes/params.yaml").read_text()
     (repository.path / "recipes/params.yaml").write_text(
         text.replace("dataset: fer2013", "dataset: data.zip")
     )
-    keys = "silva_2025 speedrun"
+    keys = "ho_2016_baseline speedrun"
     command = (
         f"python -m ferlab run-recipes {keys} --engine ray --address {nodes[0].address} --threads 1"
     )
     said = repository(command)
-    assert "silva_2025: epoch   1/1" in said and "speedrun: epoch   1/1" in said
-    for key in ("silva_2025", "speedrun"):
+    assert "ho_2016_baseline: epoch   1/1" in said and "speedrun: epoch   1/1" in said
+    for key in ("ho_2016_baseline", "speedrun"):
         assert (repository.path / f"recipes/results/{key}/metrics.json").exists()
         assert repository(f"dvc --cd recipes status -q train@{key} evaluate@{key}") == ""
     assert ": epoch" not in repository(command)  # nothing is stale

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ferlab.data.audit import audit, leaked, read, statistics, summary
+from ferlab.data.audit import audit, leaked, of, read, statistics, summary
 from ferlab.files import write_csv
 from ferlab.reporting.figures import data_figures, face_figures
 from tests.synthetic import make
@@ -130,10 +130,29 @@ def test_private_images_that_train_has_exactly_and_nearly_are_told_apart(planted
     faces[at["sad/Private_2"]] = np.clip(faces[at["sad/Train_3"]] + noise, 0, 255)
     faces[at["sad/Private_3"]] = faces[at["sad/Public_3"]]  # no training image: no leak
     write_csv(tmp_path / "audit.csv", audit(replace(planted, faces=faces), THRESHOLD))
-    assert leaked(tmp_path / "audit.csv") == {
+    assert leaked(tmp_path / "audit.csv", planted.table) == {
         "private_unseen": {"sad/Private_1"},
         "private_unseen_near": {"sad/Private_1", "sad/Private_2"},
     }
+
+
+def test_an_audit_of_the_official_pixels_serves_their_other_form(planted, tmp_path):
+    """Known by their official rows: other ids, another order."""
+    official = planted
+    write_csv(tmp_path / "audit.csv", audit(official, THRESHOLD))
+    turned = official.table.iloc[::-1].reset_index(drop=True)
+    files = replace(
+        official, faces=official.faces[::-1], table=turned.assign(id="f" + turned["id"])
+    )
+    found = of(tmp_path / "audit.csv", files)
+    assert found["id"].tolist() == files.table["id"].tolist()
+    assert found["seen"].tolist() == read(tmp_path / "audit.csv")["seen"].tolist()[::-1]
+    plain = leaked(tmp_path / "audit.csv", official.table)
+    assert leaked(tmp_path / "audit.csv", files.table) == {
+        name: {f"f{id}" for id in ids} for name, ids in plain.items()
+    }
+    strange = replace(planted, table=planted.table.assign(official=-1))
+    assert of(tmp_path / "audit.csv", strange).equals(read(tmp_path / "audit.csv"))
 
 
 def test_csv_gives_the_same_audit_back(planted, tmp_path):
@@ -194,5 +213,7 @@ def test_real_fer2013_has_its_known_figures(tmp_path):
     }
     assert {name: found[name] for name in known} == known
     write_csv(tmp_path / "audit.csv", audit(dataset, 0.97))
-    left_out = {name: len(ids) for name, ids in leaked(tmp_path / "audit.csv").items()}
+    left_out = {
+        name: len(ids) for name, ids in leaked(tmp_path / "audit.csv", dataset.table).items()
+    }
     assert left_out == {"private_unseen": 288, "private_unseen_near": 491}

@@ -147,11 +147,11 @@ def test_a_dataset_without_private_images_never_reports_those_that_chose_the_epo
     last = data.split(tables.final(data.table["split"].unique())).table
     assert len(last) == 7 and last["id"].str.startswith("test/").all()
     assert "left out: 1 in no class folder (README.md)" in source["notes"]
-    assert "test images are called private" in source["notes"]
+    assert "test images are called private" in data.identity["notes"]
     (tmp_path / "x.csv").write_text(csv_text(plain))
     data, source = sources.read(str(tmp_path / "x.csv"))
     assert data.counts().sum().to_dict() == {"train": 21, "public": 7, "private": 7}
-    assert "called private" in source["notes"]
+    assert "test images are called private" in data.identity["notes"]
 
 
 def test_what_lies_in_no_class_folder_is_told(tmp_path, monkeypatch, capsys):

@@ -55,6 +55,14 @@ def test_class_folders_of_jpegs_are_fer2013_too_and_say_what_differs(
     stage("fer2013", monkeypatch)
     assert Dataset.load(lab / "data/raw").name == "fer2013-jpeg"
     assert "1.3 gray levels apart" in capsys.readouterr().out
+    monkeypatch.delenv("FER2013")
+    monkeypatch.setenv("FER2013_FOLDERS", str(path))
+    stage("fer2013-jpeg", monkeypatch)
+    assert Dataset.load(lab / "data/raw").name == "fer2013-jpeg"
+    monkeypatch.setenv("FER2013_FOLDERS", str(FORMS["zip"](tmp_path / "official")))
+    monkeypatch.setitem(sources.NAMES, DATA.digest, "fer2013")
+    with pytest.raises(UserError, match="is fer2013; fer2013-jpeg is Kaggle's class folders"):
+        stage("fer2013-jpeg", monkeypatch)
 
 
 def test_fer2013_is_taken_from_the_variable_in_any_form(small_fer2013, tmp_path, monkeypatch, lab):

@@ -1,5 +1,4 @@
-"""Where faces come from: the drawn sample, FER2013 (a local copy or Kaggle), a path or an https
-address.
+"""Where faces come from: the drawn sample, FER2013 (local or Kaggle's), a path, an https address.
 
 Class folders and FER2013's CSVs, in a folder, zip or tar, are recognised by content and give the
 same Dataset. Archives are read member by member and never unpacked to disk.
@@ -23,8 +22,7 @@ from ferlab.files import UserError, root, sha256
 from ferlab.progress import counted
 from ferlab.secrets import masked
 
-# What is known by its content (Dataset.digest), whatever file it comes in: the official pixels, and
-# Kaggle's class folders.
+# Known by content (Dataset.digest), in whatever file: the official pixels, Kaggle's class folders.
 NAMES = {
     "e7e54e49e97c12afdbe7cc3e8f2071152fc714ace991304bf6cbb05f866c15c2": "fer2013",
     "67366850129b4509b33e75fa75f1cb96f1a094f74bd430c3f434049a7e2945a2": "fer2013-jpeg",
@@ -42,31 +40,37 @@ KAGGLE = (
 )
 
 
+VARIABLES = {"fer2013": "FER2013", "fer2013-jpeg": "FER2013_FOLDERS"}  # name local copies
+
+
 def read(dataset):
     """(Dataset, source): the faces that `download.dataset` names, and a dict on where they came
     from.
 
-    Raises UserError for what cannot be read, and where `fer2013` is asked for and something else
-    is found.
+    fer2013-jpeg takes Kaggle's class folders alone. Raises UserError for what cannot be read, and
+    where something else is found than what is asked for.
     """
     if dataset == "sample":
         from ferlab.data.sample.dataset import draw
 
         return draw(), {"kind": "sample"}
-    place = os.environ.get("FER2013") if dataset == "fer2013" else dataset
+    variable = VARIABLES.get(dataset)
+    place = os.environ.get(variable) if variable else dataset
     if place and "://" not in place:
         return _read_from(dataset, place)
-    setting = "FER2013=<file>" if dataset == "fer2013" else "download.dataset to the file"
+    setting = f"{variable}=<file>" if variable else "download.dataset to the file"
     try:
-        return _read_from(dataset, place) if place else _read_kaggle()
+        return _read_from(dataset, place) if place else _read_kaggle(dataset)
     except UserError as error:
         raise UserError(f"{error}; download it by hand and set {setting}") from None
 
 
-def _read_kaggle():
+def _read_kaggle(dataset):
     """What `read` gives, of the first copy of FER2013 on Kaggle that is one."""
     server = os.environ.get("FERLAB_KAGGLE", "https://www.kaggle.com").rstrip("/")
     first, second = (server + path for path in KAGGLE)
+    if dataset == "fer2013-jpeg":
+        return _read_from(dataset, second)
     try:
         return _read_from("fer2013", first)
     except Unreachable:
@@ -81,10 +85,10 @@ def _read_kaggle():
 
 def _read_from(dataset, place):
     """What `read` gives, of the file, folder or address `place`."""
-    official, address = dataset == "fer2013", "://" in place
+    official, address = dataset in VARIABLES, "://" in place
     path = download(place) if address else root() / local_path(place)
     place = masked(place)
-    shown = f"FER2013={place}" if official and not address else place
+    shown = f"{VARIABLES[dataset]}={place}" if official and not address else place
     try:
         data, about = read_path(path, shown)
         if official and data.name not in NAMES.values():
@@ -92,6 +96,8 @@ def _read_from(dataset, place):
             raise UserError(
                 f"{shown}: not FER2013: {why}; python -m ferlab identify <it> says what it is"
             )
+        if dataset == "fer2013-jpeg" and data.name != dataset:
+            raise UserError(f"{shown}: is {data.name}; {dataset} is Kaggle's class folders")
     except UserError:
         if address:  # a wrong download is not kept, so that the next run asks again
             path.unlink(missing_ok=True)
