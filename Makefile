@@ -44,8 +44,7 @@ demo: .venv/core
 	@.venv/bin/python -m ferlab demo
 
 ui: .venv/core
-	@.venv/bin/python -m ferlab sync || true
-	@.venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri "$(or $(filter sqlite% postgresql% mysql%,$(MLFLOW_TRACKING_URI)),sqlite:///mlflow.db)"
+	@.venv/bin/python -m ferlab ui
 
 show: .venv/core
 	@.venv/bin/dvc exp show --only-changed --no-pager --hide-workspace --md --drop '.*(/|_low|_high|precision|macro|weighted|train_acc|six_class|disgust_f1|loss).*|Created|State|Executor'
