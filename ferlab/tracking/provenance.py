@@ -39,6 +39,16 @@ def _path(md5):
     return files.root() / RUNS / f"{md5}.json"
 
 
+def committed(path):
+    """The content of a committed run.json, {} without one; it ended when it was committed, where
+    an older version did not say when.
+    """
+    if not path.exists():
+        return {}
+    day = dvc_files.git("log", "-1", "--format=%ct", "--", path.name, folder=path.parent).stdout
+    return ({"finished": utc(int(day))} if day else {}) | files.read_json(path)
+
+
 def run_of(dataset, parameters, train_seconds, epochs=(), training=None, precision=None):
     """The content of a run.json, made on this machine.
 

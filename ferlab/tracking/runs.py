@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ferlab import dvc_files, files, params, recipes
+from ferlab import files, params, recipes
 from ferlab.tracking import artifacts, provenance, results, search, store, writing
 
 
@@ -87,7 +87,7 @@ def project_recipe(key):
     folder = recipes.result_folder(key)
     settings = recipes.pinned(key)
     settings.pop("explain", None)
-    run = _committed_run(folder / "run.json")
+    run = provenance.committed(folder / "run.json")
     hashed = ("predictions.csv.gz", "details.json", "metrics.json")
     result = results.result_key(settings, *(files.md5(folder / name) for name in hashed))
     paths = [file for file in sorted(folder.iterdir()) if file.name != "run.json"]
@@ -99,16 +99,6 @@ def project_recipe(key):
         return _project(
             _Result(result, key, settings, folder, folder / "history.csv", run, tags, paths)
         )
-
-
-def _committed_run(path):
-    """The content of a committed run.json, {} without one; it ended when it was committed, where
-    an older version did not say when.
-    """
-    if not path.exists():
-        return {}
-    day = dvc_files.git("log", "-1", "--format=%ct", "--", path.name, folder=path.parent).stdout
-    return ({"finished": provenance.utc(int(day))} if day else {}) | files.read_json(path)
 
 
 def _key_and_name(folder, name=None):
