@@ -50,8 +50,7 @@ demo-static: .venv/core
 	@.venv/bin/python -m ferlab demo-static
 
 ui: .venv/core
-	@.venv/bin/python -m ferlab sync || true
-	@.venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri "$(or $(filter sqlite% postgresql% mysql%,$(MLFLOW_TRACKING_URI)),sqlite:///mlflow.db)"
+	@.venv/bin/python -m ferlab ui
 
 show: commit .venv/core
 	@.venv/bin/python -m ferlab experiments

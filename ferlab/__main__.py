@@ -48,6 +48,16 @@ def sync(arguments):
 
 
 @verb(
+    "serve MLflow's page over all runs on this machine, and print the address that shows them",
+    argument("--port", type=int, default=5000),
+)
+def ui(arguments):
+    from ferlab.tracking import ui
+
+    ui.serve(arguments.port)
+
+
+@verb(
     "put a recipe into the workspace: its parameters into params.yaml",
     argument("recipe", help="a file of recipes/, without its ending"),
 )

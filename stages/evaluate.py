@@ -12,7 +12,7 @@ import pandas as pd
 from ferlab.data import audit
 from ferlab.data.dataset import Dataset
 from ferlab.evaluation import mistakes, scoring, tables
-from ferlab.files import read_json, replacing, write_csv, write_json, write_text
+from ferlab.files import read_json, replacing, root, write_csv, write_json, write_text
 from ferlab.progress import counted
 from ferlab.reporting import report
 from ferlab.reporting.figures import model_figures
@@ -47,7 +47,8 @@ def main(
             write_json(results / "run.json", noted)
     else:
         _note_machine(network["run"], results / "run.json")
-        _report(experiment.settings, table, details, results, history, balanced, eda, counts)
+        sources = history, balanced, eda, counts
+        _report(experiment.settings, table, details, network["run"], results, *sources)
     _print(details)
     _show_in_mlflow(experiment)
 
@@ -60,8 +61,11 @@ def _note_machine(model, path):
         write_json(path, {"model": model} | noted)
 
 
-def _report(settings, table, details, results, history_csv, balanced, eda, counts):
-    """Confusion table, figures and report.html of the workspace."""
+def _report(settings, table, details, run, results, history_csv, balanced, eda, counts):
+    """Confusion table, figures and report.html of the workspace.
+
+    run: the md5 under which the network's run.json is kept; a page about it is put beside it.
+    """
     dataset, history = Dataset.load(balanced), pd.read_csv(history_csv)
     parts = tables.parts(table)
     pairs = parts[tables.final(parts)][["label", "predicted"]]
@@ -71,13 +75,23 @@ def _report(settings, table, details, results, history_csv, balanced, eda, count
     with replacing(results / "figures") as folder:
         folder.mkdir()
         model_figures.draw(folder, details, history, wrong, faces, settings.train.select_on)
-        pictures = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
-    pictures["samples"] = (eda / "sample_grid.png").read_bytes()
-    pictures["balance"] = (counts / "counts.png").read_bytes()
-    identity = read_json(eda / "summary.json")["identity"]
     values = {section: getattr(settings, section).model_dump() for section in REPORTED}
-    page = report.render(details, history, values, wrong, faces, pictures, identity=identity)
+    note = f"{provenance.RUNS}/{run}.html"
+    page = report.render(
+        details,
+        history,
+        values,
+        table,
+        wrong,
+        faces,
+        samples=report.strips(dataset),
+        counts=pd.read_csv(counts / "counts.csv"),
+        identity=read_json(eda / "summary.json")["identity"],
+        note=f"../{note}",
+    )
     write_text(results / "report.html", page)
+    if noted := provenance.read_run_of(run):
+        write_text(root() / note, report.about_run(noted))
 
 
 def _print(details):

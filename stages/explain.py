@@ -16,7 +16,6 @@ from ferlab.evaluation import attention, calibration, inference, mistakes, table
 from ferlab.evaluation.network import loading
 from ferlab.progress import counted
 from ferlab.reporting import explain_page
-from ferlab.reporting.figures import attention_figures, face_figures, model_figures
 from stages import run
 
 
@@ -38,36 +37,32 @@ def main(
     def faces(rows):
         return np.array(dataset.faces[rows_of.get_indexer(rows["id"])])
 
+    shown, layers = _attention(network, parts[split], faces, dataset.classes, settings.explain)
+    trust, diagrams = _calibration(parts, split, settings)
+    trust = {"model_md5": files.md5(model)} | trust
+    errors, issues = mistakes.errors(parts[split]), mistakes.label_issues(table)
+    rows = issues[issues["split"] == "train"].head(settings.evaluate.mistakes)
+    about = {
+        "dataset": dataset.name,
+        "network": settings.train.model,
+        "split": split,
+        "images": len(parts[split]),
+        "accuracy": (parts[split]["label"] == parts[split]["predicted"]).mean(),
+        "calibration": trust,
+        "report": not experiment.key,
+    }
+    lists = {
+        "errors": errors.to_dict("records"),
+        "label_issues": issues["split"].value_counts().to_dict(),
+    }
+    page = explain_page.render(about, lists, shown, diagrams, (rows, faces(rows)), layers)
     with files.replacing(explained) as folder:
         folder.mkdir()
-        _attention(folder, network, parts[split], faces, dataset.classes, settings.explain)
-        trust = _calibration(folder, parts, split, settings, dataset.name)
-        trust = {"model_md5": files.md5(model)} | trust
         files.write_json(folder / "calibration.json", trust)
-        errors, issues = mistakes.errors(parts[split]), mistakes.label_issues(table)
         files.write_csv(folder / "errors.csv", errors)
         files.write_csv(folder / "label_issues.csv", issues)
-        rows = issues[issues["split"] == "train"].head(settings.evaluate.mistakes)
-        face_figures.mistakes(
-            folder / "label_issues.png", rows, faces(rows), "Labels to look at again"
-        )
         card = explain_page.card(files.read_json(details), settings, trust)
         files.write_text(folder / "model_card.md", card)
-        about = {
-            "dataset": dataset.name,
-            "network": settings.train.model,
-            "split": split,
-            "images": len(parts[split]),
-            "accuracy": (parts[split]["label"] == parts[split]["predicted"]).mean(),
-            "calibration": trust,
-            "report": not experiment.key,
-        }
-        lists = {
-            "errors": errors.to_dict("records"),
-            "label_issues": issues["split"].value_counts().to_dict(),
-        }
-        pictures = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
-        page = explain_page.render(about, lists, pictures)
         files.write_text(folder / "explain.html", page)
 
     scaled = ""
@@ -83,27 +78,27 @@ def main(
         _show_in_mlflow()
 
 
-def _attention(folder, network, rows, faces, classes, settings):
-    """right.png, wrong.png: where the network looks; maps.png: what its layers keep of a face."""
-    examples = mistakes.examples(rows)
-    for name, shown in examples.items():
-        pixels, asked = faces(shown), pd.Index(classes).get_indexer(shown["predicted"])
+def _attention(network, rows, faces, classes, settings):
+    """Where the network looks and what its layers keep of a face, as explain_page.render takes
+    both.
+    """
+    shown, examples = {}, mistakes.examples(rows)
+    for name, own in examples.items():
+        pixels, asked = faces(own), pd.Index(classes).get_indexer(own["predicted"])
         heat, lost = np.zeros(pixels.shape), np.zeros(pixels.shape)
-        if len(shown):
+        if len(own):
             heat = attention.hires_cam(network, pixels, asked)
             lost = attention.occlusion(
                 lambda batch: inference.predict(network, batch), pixels, asked
             )
-        attention_figures.attention(
-            folder / f"{name}.png", shown, pixels, heat, lost, right=name == "right"
-        )
-    first = faces(next(shown for shown in examples.values() if len(shown)).head(1))[0]
+        shown[name] = explain_page.looks(own, pixels, heat, lost)
+    first = faces(next(own for own in examples.values() if len(own)).head(1))[0]
     maps = attention.feature_maps(network, first, settings.layers)
-    attention_figures.maps(folder / "maps.png", first, maps, settings.maps)
+    return shown, (first, maps, settings.maps)
 
 
-def _calibration(folder, parts, split, settings, dataset):
-    """reliability.png; returns the errors before and after temperature scaling, six decimals."""
+def _calibration(parts, split, settings):
+    """(errors before and after temperature scaling with six decimals, reliability by name)."""
     curves = {f"as it is ({split})": parts[split]}
     trust = {"split": split, "error": round(calibration.calibration_error(parts[split]), 6)}
     chosen_on = settings.train.select_on
@@ -116,12 +111,7 @@ def _calibration(folder, parts, split, settings, dataset):
             "chosen_on": chosen_on,
             "error_temperature_scaled": round(calibration.calibration_error(scaled), 6),
         }
-    model_figures.reliability(
-        folder / "reliability.png",
-        {name: calibration.reliability(rows) for name, rows in curves.items()},
-        f"Calibration ({dataset})",
-    )
-    return trust
+    return trust, {name: calibration.reliability(rows) for name, rows in curves.items()}
 
 
 def _show_in_mlflow():

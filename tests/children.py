@@ -125,7 +125,7 @@ def runs(store):
             [experiment.experiment_id for experiment in client.search_experiments()]
         )
         for run in listed:
-            points = client.get_metric_history(run.info.run_id, "selection_accuracy")
+            points = client.get_metric_history(run.info.run_id, "epoch/selection_accuracy")
             run.steps = sorted(point.step for point in points)
     return listed
 

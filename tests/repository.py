@@ -157,5 +157,5 @@ class Repository:
 
     def steps(self, run):
         """The epochs whose metrics are in an MLflow run, in order."""
-        points = self.client().get_metric_history(run.info.run_id, "selection_accuracy")
+        points = self.client().get_metric_history(run.info.run_id, "epoch/selection_accuracy")
         return sorted(point.step for point in points)

@@ -1,4 +1,5 @@
-"""How far probabilities can be trusted: reliability, calibration error, temperature scaling.
+"""How far probabilities can be trusted: reliability, calibration error, temperature scaling, and
+precision against recall.
 
 After Guo et al. 2017, "On calibration of modern neural networks", arXiv:1706.04599. All functions
 take rows of one split (ferlab.evaluation.tables).
@@ -16,6 +17,24 @@ LOG_BOUNDS = (-2, 2)  # between which the logarithm of the temperature is search
 def confidence(rows):
     """float (N,): the probability of the predicted class."""
     return tables.probabilities(rows).max(axis=1)
+
+
+def precision_recall(rows, name):
+    """(recall, precision, average precision) of one class, as its threshold falls.
+
+    Two float arrays with a place for each threshold: of the images given at least so much to the
+    class, the share that is of it (precision), and the share of all of it among them (recall).
+    Nothing, 0.0, without images of it.
+    """
+    given = tables.probabilities(rows)[:, tables.classes_of(rows).index(name)]
+    order = np.argsort(-given, kind="stable")
+    own, given = (rows["label"] == name).to_numpy()[order], given[order]
+    if not own.any():
+        return np.zeros(0), np.zeros(0), 0.0
+    last = np.append(given[1:] != given[:-1], True)  # equal ones have one threshold
+    hits, said = np.cumsum(own)[last], np.flatnonzero(last) + 1
+    recall, precision = hits / own.sum(), hits / said
+    return recall, precision, float(np.sum(np.diff(recall, prepend=0) * precision))
 
 
 def reliability(rows):

@@ -7,7 +7,6 @@ import numpy as np
 
 from ferlab import files, recipes
 from ferlab.reporting import comparison, pages
-from ferlab.reporting.figures import comparison_figures
 from ferlab.tracking import artifacts, lookup, sync
 
 SHOWN = 24  # faces of each disagreement
@@ -26,8 +25,11 @@ def write(names, out=OUT, report=print):
     results = [lookup.find(name) for name in names]
     compared = comparison.compare(results, _other_seeds(names))
     ids = {id for rows in compared["disagree"] for id in rows.index[:SHOWN]}
-    files.write_text(out, page(compared, results, _faces(results[0].details["digest"], ids)))
+    faces, why = _faces(results[0].details, ids)
+    files.write_text(out, page(compared, results, faces, why))
     report(text(compared))
+    if why:
+        report(f"\n{why}")
     report(f"\nwrote {out}")
     with sync.best_effort("warning: the page", "", report):
         artifacts.log_page(names, out)
@@ -72,8 +74,9 @@ def recipe_verdict(pair):
 
 
 def _points(entry):
-    low, high = 100 * entry["low"], 100 * entry["high"]
-    return f"{100 * entry['difference']:+.2f} points ({low:+.2f} to {high:+.2f})"
+    # adding zero makes no -0.00 of what is a little less than nothing
+    value, low, high = (round(100 * entry[key], 2) + 0 for key in ("difference", "low", "high"))
+    return f"{value:+.2f} points ({low:+.2f} to {high:+.2f})"
 
 
 def _p(entry):
@@ -140,28 +143,54 @@ def _differences(compared):
     return lines
 
 
-def page(compared, results, faces=None):
+def page(compared, results, faces=None, why=""):
     """The comparison as one self-contained HTML page.
 
     compared: of comparison.compare. results: of lookup. faces: {id: uint8 (48, 48)} of the images
-    to show, where at hand.
+    to show, where at hand; why: what is said where they are not.
     """
-
-    def draw(folder):
-        comparison_figures.matrices(folder / "confusion.png", compared)
-        comparison_figures.f1_bars(folder / "f1.png", compared)
-        comparison_figures.curves(folder / "curves.png", results)
-
-    pictures = pages.drawn(draw)
+    names = [(name, pages.colour(place)) for place, name in enumerate(compared["names"])]
     shown = [
         [_shown(row, (faces or {}).get(row.Index)) for row in rows.head(SHOWN).itertuples()]
         for rows in compared["disagree"]
     ]
-    words = {"verdict": verdict, "recipe_verdict": recipe_verdict}
+    f1 = [[scores["per_class"][name]["f1"] for scores in compared["scores"]]
+          for name in compared["classes"]]  # fmt: skip
     html = pages.template("compare.html").render(
-        compared=compared, pictures=pictures, shown=shown, **words
+        compared=compared,
+        legend=names,
+        bars=[
+            (name, [(value, f"{value:.2f}") for value in values])
+            for name, values in zip(compared["classes"], f1, strict=True)
+        ],
+        curves=_curves(results, names),
+        shown=shown,
+        why=why,
+        verdict=verdict,
+        recipe_verdict=recipe_verdict,
     )
     return html + "\n"
+
+
+def _curves(results, names):
+    """[(title, chart)]: accuracy on the selection split by epoch, and by seconds where known."""
+    by = {"epoch": [], "seconds of training": []}
+    for result, (name, ink) in zip(results, names, strict=True):
+        if result.history is None:
+            continue
+        accuracy = result.history["selection_accuracy"]
+        by["epoch"].append((name, ink, "dots", result.history["epoch"], accuracy))
+        if len(result.seconds) == len(result.history):
+            line = name, ink, "dots", np.cumsum(result.seconds), accuracy
+            by["seconds of training"].append(line)
+    charts = []
+    for label, series in by.items():
+        if series:
+            across, up = ([line[place] for line in series] for place in (3, 4))
+            ends = (0, max(float(max(values)) for values in across) + 0.5)
+            chart = pages.lines(series, label, ends, pages.around(*up), "y")
+            charts.append((f"Accuracy on the selection split by {label}", chart))
+    return charts
 
 
 def _shown(row, face):
@@ -170,20 +199,30 @@ def _shown(row, face):
     return {"id": row.Index, **predictions, "png": png}
 
 
-def _faces(digest, ids):
-    """{id: face} of the images with these ids, or rows of fer2013.csv as texts.
+def _faces(details, ids):
+    """({id: face} of the images with these ids, or rows of fer2013.csv as texts; why not, or "").
 
     They come from a dataset of this digest in data/raw or recipes/runs/raw, or from $FER2013.
+    details: of a result (details.json).
     """
     from ferlab.data.dataset import Dataset
 
     for folder in (Path("data/raw"), recipes.RECIPES / "runs/raw"):
         try:
-            if files.read_json(folder / "dataset.json")["digest"] == digest:
-                return _select(Dataset.load(folder), ids)
+            if files.read_json(folder / "dataset.json")["digest"] == details["digest"]:
+                return _select(Dataset.load(folder), ids), ""
         except (FileNotFoundError, KeyError, files.UserError):
             continue
-    return _official_faces(digest, ids)
+    faces = _official_faces(details["digest"], ids)
+    if faces or not ids:
+        return faces, ""
+    fix = (
+        "export FER2013=<your copy of FER2013>" if details["dataset"] == "fer2013" else "dvc repro"
+    )
+    return {}, (
+        f"the faces themselves are not shown: {details['dataset']} is not in data/raw, and "
+        f"$FER2013 names no such copy; {fix}"
+    )
 
 
 def _official_faces(digest, ids):

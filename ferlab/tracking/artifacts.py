@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,7 +17,8 @@ def log_files(run_id, paths, details, model=None):
     """Log files and folders, the dataset with its digest, and the model where there is one.
 
     paths: of files and folders. details: the content of details.json. model: path of a `.keras`
-    file in a folder laid out as the workspace.
+    file in a folder laid out as the workspace. Returns what scores are to name, so that MLflow
+    shows them with the model and the dataset: {} where it keeps no model.
     """
     import mlflow
 
@@ -27,15 +29,23 @@ def log_files(run_id, paths, details, model=None):
         else:
             client.log_artifact(run_id, str(path))
     with mlflow.start_run(run_id=run_id):
-        _log_dataset(details["dataset"], details["digest"])
-        outputs = client.get_run(run_id).outputs
-        if model and not (outputs and outputs.model_outputs):
+        data = _log_dataset(details["dataset"], details["digest"])
+        run = client.get_run(run_id)
+        if model and not _model_of(run):
             try:
-                _log_model(model)
+                _log_model(model, run.info.run_name)
             # of another backend than the one that runs in this process; or the server is of
             # before MLflow 3, and keeps no models
             except (files.UserError, mlflow.MlflowException):
                 client.log_artifact(run_id, str(model), FALLBACK)
+    of_data = {"dataset_name": data.name, "dataset_digest": data.digest}
+    return {"model_id": id} | of_data if (id := _model_of(client.get_run(run_id))) else {}
+
+
+def _model_of(run):
+    """The id of the model that an MLflow run has, or None."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return outputs[0].model_id if outputs else None
 
 
 def log_page(names, page):
@@ -72,10 +82,8 @@ def fetch_model(name, path):
 
     with store.store() as client, tempfile.TemporaryDirectory() as temporary:
         for run in search.named(client, name):
-            outputs = run.outputs.model_outputs if run.outputs else []
-            if outputs:
-                address = f"models:/{outputs[0].model_id}"
-                folder = mlflow.artifacts.download_artifacts(address, dst_path=temporary)
+            if id := _model_of(run):
+                folder = mlflow.artifacts.download_artifacts(f"models:/{id}", dst_path=temporary)
             elif files_of(run).list_artifacts(FALLBACK):
                 folder = files_of(run).download_artifacts(FALLBACK, temporary)
             else:
@@ -97,9 +105,10 @@ def _log_dataset(name, digest):
         mlflow.log_input(data, context="training")
     except mlflow.MlflowException:  # another writer entered the same dataset in between
         mlflow.log_input(data, context="training")  # now it is there
+    return data
 
 
-def _log_model(path):
+def _log_model(path, name):
     import mlflow
     import numpy as np
     from mlflow.models import ModelSignature
@@ -120,7 +129,7 @@ def _log_model(path):
     about = dataclasses.asdict(read_about(path))
     mlflow.keras.log_model(
         model,
-        name="model",
+        name=re.sub(r"[/:.%\"']", "-", name),  # MLflow refuses these
         signature=ModelSignature(inputs, outputs),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
         metadata={"ferlab": about},

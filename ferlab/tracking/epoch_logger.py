@@ -3,6 +3,7 @@
 import os
 import queue
 import threading
+import time
 
 from ferlab import files
 from ferlab.tracking import provenance, search, store, writing
@@ -24,6 +25,7 @@ class EpochLogger:
         self.settings, self.dataset, self.training, self.note = settings, dataset, training, note
         self.name = name or os.environ.get("DVC_EXP_NAME") or "training"
         self.queue, self.thread, self.trouble = queue.Queue(), None, None
+        self.start = time.time()
 
     def epoch(self, row):
         """Log one epoch. row: a dict of a row of history.csv."""
@@ -90,7 +92,9 @@ class EpochLogger:
             run_id = search.unfinished(client, self.training, self.settings, self.name)
             if not run_id:
                 tags = {"ferlab.training": self.training, **process}
-                run_id = writing.create(client, self.dataset, self.settings, self.name, tags)
+                run_id = writing.create(
+                    client, self.dataset, self.settings, self.name, tags, self.start
+                )
             client.update_run(run_id, status="RUNNING")
             for name, value in process.items():
                 client.set_tag(run_id, name, value)

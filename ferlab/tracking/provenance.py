@@ -1,11 +1,13 @@
-"""Where a result comes from: machine, versions, commit, seconds.
+"""Where a result comes from: date, machine, versions, commit, seconds.
 
 They cannot be equal between two runs, so they stand in a run.json, which is no DVC output.
 """
 
+import calendar
 import contextlib
 import os
 import platform
+import time
 from pathlib import Path
 
 from ferlab import dvc_files, files
@@ -27,11 +29,24 @@ def read_run(model):
 def read_run_of(md5):
     """The same, of the file's md5."""
     path = _path(md5)
-    return files.read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    # one of an older version does not say when: it was written at the end
+    return {"finished": utc(path.stat().st_mtime)} | files.read_json(path)
 
 
 def _path(md5):
     return files.root() / RUNS / f"{md5}.json"
+
+
+def committed(path):
+    """The content of a committed run.json, {} without one; it ended when it was committed, where
+    an older version did not say when.
+    """
+    if not path.exists():
+        return {}
+    day = dvc_files.git("log", "-1", "--format=%ct", "--", path.name, folder=path.parent).stdout
+    return ({"finished": utc(int(day))} if day else {}) | files.read_json(path)
 
 
 def run_of(dataset, parameters, train_seconds, epochs=(), training=None, precision=None):
@@ -46,11 +61,26 @@ def run_of(dataset, parameters, train_seconds, epochs=(), training=None, precisi
         "parameters": parameters,
         "train_seconds": round(train_seconds, 2),
         "epochs": list(epochs),
+        "finished": utc(time.time()),
         "training": training,
         "precision": precision,
         "machine": machine(),
         "commit": commit(),
     }
+
+
+def utc(seconds):
+    """Seconds since 1970 as `2026-11-26T08:30:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def end(run, now=None):
+    """When a training ended, in seconds since 1970. run: the content of a run.json, which says it
+    in `finished`; else it ended `now`, by default at this moment.
+    """
+    if "finished" not in run:
+        return time.time() if now is None else now
+    return calendar.timegm(time.strptime(run["finished"], "%Y-%m-%dT%H:%M:%SZ"))
 
 
 def record(path, dataset, parameters, seconds):

@@ -4,6 +4,7 @@ A run's truth is what the stages wrote: `project` makes or completes the run of 
 folder, `project_recipe` that of a recipe's committed result. Nothing is logged twice.
 """
 
+import itertools
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def project_recipe(key):
     folder = recipes.result_folder(key)
     settings = recipes.pinned(key)
     settings.pop("explain", None)
-    run = files.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    run = provenance.committed(folder / "run.json")
     hashed = ("predictions.csv.gz", "details.json", "metrics.json")
     result = results.result_key(settings, *(files.md5(folder / name) for name in hashed))
     paths = [file for file in sorted(folder.iterdir()) if file.name != "run.json"]
@@ -117,18 +118,48 @@ def _project(result):
         if not run_id:
             run_id = search.unfinished(
                 client, result.run.get("training"), result.settings, result.name, "training"
-            ) or writing.create(client, details["dataset"], result.settings, result.name)
+            ) or writing.create(
+                client, details["dataset"], result.settings, result.name, start=_start(result.run)
+            )
         writing.log_params(client, run_id, result.settings)
         client.update_run(run_id, name=result.name)
         for tag, value in _tags(result, details).items():
             client.set_tag(run_id, tag, str(value))
         if result.history.exists():
-            writing.log_history(client, run_id, pd.read_csv(result.history))
-        writing.log_scores(client, run_id, metrics, details, result.run.get("train_seconds"))
-        artifacts.log_files(run_id, result.paths, details, result.model)
+            history = pd.read_csv(result.history)
+            writing.log_history(client, run_id, history, _ends(result.run, len(history)))
+        of = artifacts.log_files(run_id, result.paths, details, result.model)
+        writing.log_scores(client, run_id, metrics, details, result.run, **of)
         client.set_tag(run_id, "ferlab.complete", "true")
-        client.set_terminated(run_id, "FINISHED")
+        writing.finish(client, run_id, provenance.end(result.run))
         return run_id
+
+
+def _start(run):
+    """When a training began, in seconds since 1970. run: the content of its run.json."""
+    return provenance.end(run) - run.get("train_seconds", 0)
+
+
+def _ends(run, epochs):
+    """When each epoch ended; where their seconds are not known, all at the end of the training."""
+    seconds = run.get("epochs", [])
+    if len(seconds) != epochs:
+        return [provenance.end(run)] * epochs
+    return [_start(run) + passed for passed in itertools.accumulate(seconds)]
+
+
+def _description(details, settings):
+    """One line: what was trained, and how good it is."""
+    from ferlab.evaluation import tables
+
+    split = tables.final(details["splits"])
+    scores = details["splits"][split]
+    accuracy, low, high = (100 * scores[f"accuracy{end}"] for end in ("", "_low", "_high"))
+    trained = f", {settings['train']['epochs']} epochs" if "train" in settings else ""
+    return (
+        f"{accuracy:.2f} % of {scores['n']:,} {split} images right (95 % interval {low:.2f} to "
+        f"{high:.2f} %): {details['model']['name']} on {details['dataset']}{trained}"
+    )
 
 
 def _tags(result, details):
@@ -143,6 +174,7 @@ def _tags(result, details):
         "ferlab.data_digest": details["digest"],
         "ferlab.parameters": details["model"]["parameters"],
         "mlflow.source.git.commit": commit,
+        "mlflow.note.content": _description(details, result.settings),
         **training,
         **{f"machine.{name}": value for name, value in machine.items()},
         **result.tags,

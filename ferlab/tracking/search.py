@@ -108,7 +108,7 @@ def is_complete(client, training, settings, name):
 
 def epochs(client, run_id):
     """The epochs whose metrics the run already has, as a set of numbers from 1."""
-    return {metric.step for metric in client.get_metric_history(run_id, "selection_accuracy")}
+    return {metric.step for metric in client.get_metric_history(run_id, "epoch/selection_accuracy")}
 
 
 def flat(settings):

@@ -49,13 +49,13 @@ def test_every_experiment_has_its_complete_run_in_the_one_store(repository):
     assert len(runs) == 7  # and the workspace's
     assert runs["here"].data.params["train.learning_rate"] == "1e-05"
     assert (
-        runs["temporary"].data.metrics["private_accuracy"]
-        == runs["again"].data.metrics["private_accuracy"]
+        runs["temporary"].data.metrics["private/accuracy"]
+        == runs["again"].data.metrics["private/accuracy"]
     )
     strategies = {name: runs[name].data.params["balance.strategy"] for name in listed}
     assert set(strategies.values()) == {"none", "weights", "sampler", "merge", "augment"}
     merged = next(name for name, strategy in strategies.items() if strategy == "merge")
-    assert "disgust_recall" not in runs[merged].data.metrics
+    assert "private/disgust_recall" not in runs[merged].data.metrics
     for name, run in runs.items():
         assert repository.steps(run) == ([1] if name == "here" else [1, 2])
     head = repository("git rev-parse HEAD").strip()

@@ -9,6 +9,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from ferlab import params
+from ferlab.evaluation import tables
+from ferlab.tracking import writing
 from tests.repository import TOP, Repository
 
 ORDER = ["download", "eda", "balance", "train", "predict", "evaluate", "explain"]
@@ -113,8 +115,12 @@ def test_the_mlflow_run_holds_everything(repository):
     assert len(run.data.params) == sum(
         len(section) for section in settings.model_dump(exclude={"explain"}).values()
     )
-    assert {name: run.data.metrics[name] for name in metrics} == metrics
-    assert [m.step for m in client.get_metric_history(run.info.run_id, "selection_accuracy")] == [
+    final, classes = tables.final(details["splits"]), details["classes"]
+    named = {writing.metric_name(name, final, classes): value for name, value in metrics.items()}
+    assert {name: run.data.metrics[name] for name in named} == named
+    assert [
+        m.step for m in client.get_metric_history(run.info.run_id, "epoch/selection_accuracy")
+    ] == [
         1,
         2,
     ]

@@ -547,4 +547,19 @@ def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(
         )
     claims_figure.draw(tmp_path / "papers.png", [row for row in papers.rows() if row["key"]])
     shown = {label.get_text().split()[0] for label in drawn[0].axes[0].get_yticklabels()}
-    assert shown == {row["key"] for row in papers.rows() if row["key"] == row["recipe"]}
+    assert shown == {row["recipe"] for row in papers.rows() if row["key"]}
+
+
+def test_the_figure_shows_the_mean_over_the_seeds_with_the_interval_of_the_table(
+    claimed, drawn, tmp_path
+):
+    line = claimed(1, 2)[0]
+    mean, low, high = map(float, re.search(r"([\d.]+) % \(([\d.]+)–([\d.]+)\)", line).groups())
+    claims_figure.draw(tmp_path / "papers.png", [row for row in papers.rows() if row["key"]])
+    (axes,) = drawn[0].axes
+    names = [label.get_text().split()[0] for label in axes.get_yticklabels()]
+    place = names.index(line.split()[1])
+    bar = axes.containers[place]
+    assert 100 * bar[0].get_xdata()[0] == pytest.approx(mean, abs=0.01)
+    ends = 100 * bar[2][0].get_segments()[0][:, 0]
+    assert ends == pytest.approx([low, high], abs=0.06)

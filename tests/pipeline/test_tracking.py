@@ -1,12 +1,23 @@
-"""MLflow's own races, as several writers meet them (test_servers.py has the writers)."""
+"""What MLflow shows, and its own races, as several writers meet them (test_servers.py has them)."""
 
+import json
+import os
+import shutil
+import signal
 import socket
+import subprocess
+import sys
+import urllib.request
+from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import pytest
 
+from ferlab import files, recipes
 from ferlab.files import UserError
-from ferlab.tracking import artifacts, runs, store, sync
+from ferlab.tracking import artifacts, provenance, runs, store, sync, ui, writing
 from ferlab.tracking.epoch_logger import EpochLogger
+from tests.repository import TOP
 
 
 def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_again(
@@ -72,3 +83,118 @@ def test_a_result_that_cannot_be_shown_does_not_hide_the_others(tmp_path, monkey
     said = []
     assert sync.sync(said.append) == 2
     assert said == ["bad: not shown in MLflow (OSError: gone)"]
+
+
+@pytest.fixture
+def record(tmp_path, monkeypatch):
+    """The working directory: recipes/ with one result, which ended at a known moment."""
+    left_out = shutil.ignore_patterns("runs", "results")
+    shutil.copytree(TOP / "recipes", tmp_path / "recipes", ignore=left_out)
+    shutil.copytree(TOP / "recipes/results/speedrun", tmp_path / "recipes/results/speedrun")
+    path = tmp_path / "recipes/results/speedrun/run.json"
+    files.write_json(path, files.read_json(path) | {"finished": "2026-11-20T12:00:00Z"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_run_has_its_true_time_a_line_about_it_and_scores_grouped_by_what_they_are_of(record):
+    run_id = runs.project_recipe("speedrun")
+    (line,) = ui.links("http://127.0.0.1:5000/")
+    _, details, history, known = recipes.read_result("speedrun")
+    with store.store() as client:
+        run = client.get_run(run_id)
+        points = client.get_metric_history(run_id, "epoch/selection_accuracy")
+        experiment = client.get_experiment(run.info.experiment_id)
+    end = provenance.end(known)
+    assert run.info.end_time == 1000 * end == 1795176000000
+    assert run.info.start_time == pytest.approx(1000 * (end - known["train_seconds"]), abs=1)
+    assert len(points) == len(history) and points[-1].timestamp == pytest.approx(1000 * end, abs=99)
+    assert points[1].timestamp - points[0].timestamp == pytest.approx(1000 * known["epochs"][1], 1)
+    scores = details["splits"]["private"]
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith(f"{100 * scores['accuracy']:.2f} % of 3,589 private images right (95 % ")
+    assert f"{100 * scores['accuracy_low']:.2f} to" in note and "small on fer2013" in note
+    assert {name.partition("/")[0] for name in run.data.metrics} == {
+        *("epoch", "train", "public", "private", "private_unseen", "test", "ferplus")
+    }
+    address = urlsplit(line.partition(": ")[2])
+    wanted = parse_qs(address.fragment.partition("?")[2])
+    assert address.fragment.startswith(f"/experiments/{run.info.experiment_id}/runs?")
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{wanted['viewStateShareKey'][0]}"])
+    assert view["orderByKey"] == "metrics.`private/accuracy`" and not view["orderByAsc"]
+    shown = [name.removeprefix("metrics.").strip("`") for name in view["selectedColumns"]]
+    assert [run.data.metrics[name] for name in shown] == pytest.approx(
+        [scores["accuracy"], scores["f1_macro"], scores["per_class"]["disgust"]["recall"]], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("private_accuracy_low", "private/accuracy_low"),
+        ("private_unseen_accuracy", "private_unseen/accuracy"),
+        ("private_six_class_accuracy", "private/six_class_accuracy"),
+        ("disgust_recall", "test/disgust_recall"),
+        ("loss", "test/loss"),
+        ("public_recall", "test/public_recall"),  # of a class of that name
+    ],
+)
+def test_a_score_is_grouped_by_its_split(name, shown):
+    assert writing.metric_name(name, "test", ("disgust", "public")) == shown
+
+
+def test_a_run_that_does_not_say_when_it_ended_bears_the_day_of_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").write_text("model")
+    provenance.write_run(tmp_path / "model", {"train_seconds": 3})
+    (path,) = (tmp_path / ".ferlab/runs").iterdir()
+    os.utime(path, (1e9, 1e9))
+    assert provenance.read_run(tmp_path / "model")["finished"] == "2001-09-09T01:46:40Z"
+
+
+def test_the_page_is_served_to_this_machine_alone_and_unpickles_nothing(monkeypatch):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **named: started.append((given, named)))
+    ui._start("postgresql://me:secret@db/runs", 5000)
+    ((command,), named) = started[0]
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert "secret" not in " ".join(command)
+    assert named["env"]["MLFLOW_BACKEND_STORE_URI"].endswith("secret@db/runs")
+    assert named["env"]["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+@pytest.mark.slow
+def test_make_ui_prints_the_page_s_address_and_leaves_no_process(record):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        taken = subprocess.run(
+            [sys.executable, "-m", "ferlab", "ui", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(TOP)},
+        )
+    assert taken.returncode == 1
+    assert taken.stderr == (
+        f"error: 127.0.0.1:{port}: Address already in use; choose another --port\n"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-u", "-m", "ferlab", "ui", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+    )
+    try:
+        lines = []
+        while not lines or not lines[-1].startswith("ferlab-fer2013: "):
+            lines.append(running.stdout.readline())
+            assert lines[-1], lines
+        with urllib.request.urlopen(lines[-1].partition(": ")[2], timeout=60) as page:
+            assert b"<title>MLflow</title>" in page.read()
+        started = psutil.Process(running.pid).children(recursive=True)
+        assert started
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(60)
+    assert not psutil.wait_procs(started, timeout=60)[1]

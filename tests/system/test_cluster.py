@@ -177,7 +177,7 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monke
         runs = [run for run in runs if run.info.status == "FINISHED"]
         assert len(runs) == 6
         assert all(
-            len(client.get_metric_history(run.info.run_id, "selection_accuracy")) == 4
+            len(client.get_metric_history(run.info.run_id, "epoch/selection_accuracy")) == 4
             for run in runs
         )
 

@@ -1,6 +1,7 @@
 """Comparing: significance as statisticians measure it, the luck of the seed kept apart, six and
 seven classes meet on six."""
 
+import re
 import shutil
 
 import numpy as np
@@ -210,7 +211,7 @@ def test_the_page_needs_no_other_file_and_nothing_breaks_out_of_it():
         for address in outside.addresses
         if address
     )
-    assert page.count("<figure") == 3 + 24 + 24
+    assert page.count("<figure") == 2 + 24 + 24
     assert "One recipe, trained twice" in page and "Of the recipes that says nothing" in page
 
 
@@ -248,7 +249,7 @@ def test_a_recipe_is_shown_with_the_parameters_its_result_was_made_with(record):
     first, second = (lookup.find(key) for key in ("speedrun", "speedrun-s1"))
     assert second.values == before
     assert comparison.differing([first.values, second.values]) == [("train.seed", [0, 1])]
-    assert {row["settings"]["train"]["epochs"] for row in leaderboard.rows()} == {
+    assert {row["result"].values["train"]["epochs"] for row in leaderboard.rows()} == {
         before["train"]["epochs"]
     }
     (record / "dvc.lock").unlink()  # made without DVC: the file is all there is
@@ -283,3 +284,55 @@ def test_a_result_with_private_and_one_without_meet_on_the_private_images():
     private = (both.predictions["split"] == "private").sum()
     assert 0 < private < len(both.predictions)
     assert found["split"] == "private" and found["n"] == private
+
+
+def test_nothing_is_a_little_less_than_nothing():
+    """A difference that rounds to none has no sign: no -0 on the page or in the text."""
+    one = result("a", 0, n=3000)
+    rows = one.predictions.copy()
+    mistaken = rows.index[rows["split"] == "private"][0]
+    columns = [f"p_{name}" for name in CLASSES]
+    other = [name for name in CLASSES if name != rows.loc[mistaken, "label"]][0]
+    rows.loc[mistaken, columns] = 0.01
+    rows.loc[mistaken, [f"p_{other}", "predicted"]] = [0.94, other]
+    two = lookup.Result("b", one.values, one.details, rows, one.history, [])
+    compared = comparison.compare([one, two])
+    page = compare_page.page(compared, [one, two])
+    assert 'class="less' in page and not re.search(r">-0<|-0\.00|>\+0<", page)
+    entry = {"difference": -0.00001, "low": -0.00002, "high": 0.0, "p": 1, "p_holm": 1, "tests": 1}
+    assert compare_page._points(entry) == "+0.00 points (+0.00 to +0.00)"
+
+
+def test_names_that_are_right_are_green_and_a_line_says_why_no_face_is_shown(monkeypatch, tmp_path):
+    results = [result("a", 0), result("b", 1, right=1.0)]
+    compared = comparison.compare(results)
+    page = compare_page.page(compared, results, why="the faces are elsewhere; fetch them")
+    shown = [
+        re.findall(r"<b( class=\"right\")?>(\w+)</b>", cell)
+        for cell in page.split("<figure title=")[1:]
+    ]
+    wanted = compared["disagree"][0].head(24)
+    assert len(shown) == len(wanted) > 9
+    for (first, second), row in zip(shown, wanted.itertuples(), strict=True):
+        assert (first[1], second[1]) == (row.first, row.second)
+        assert [bool(first[0]), bool(second[0])] == [
+            row.first == row.label,
+            row.second == row.label,
+        ]
+    assert "<b>The faces are elsewhere; fetch them.</b>" in page
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FER2013", raising=False)
+    faces, why = compare_page._faces({"digest": "0" * 64, "dataset": "fer2013"}, {"0001"})
+    assert faces == {} and "export FER2013=" in why
+
+
+def test_faces_are_those_of_the_local_data(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    faces = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE), np.uint8)
+    table = pd.DataFrame(
+        {"id": ["a", "b"], "label": CLASSES[:2], "split": "test", "origin": "original"}
+    ).assign(official=-1)
+    data = Dataset("mine", CLASSES, faces, table)
+    data.save("data/raw")
+    found, why = compare_page._faces({"digest": data.digest, "dataset": "mine"}, {"b"})
+    assert why == "" and list(found) == ["b"] and (found["b"] == faces[1]).all()

@@ -7,6 +7,8 @@ import pytest
 from ferlab import models
 from ferlab.evaluation import attention, calibration, inference, mistakes, tables
 from ferlab.files import UserError
+from ferlab.reporting import explain_page
+from ferlab.reporting.figures import attention_figures
 from ferlab.training import backend
 
 CLASSES = ("angry", "happy")
@@ -117,3 +119,49 @@ def test_errors_label_issues_and_examples_are_those_of_the_table():
     assert shown["right"]["id"].tolist() == ["001", "002"] and shown["wrong"]["id"].tolist() == [
         "000"
     ]
+
+
+def explained(labels):
+    """The page of explain for two classes; chances: always happy."""
+    rows = table(np.linspace(0.6, 0.99, len(labels)), labels)
+    found, shown = mistakes.errors(rows), {}
+    for name, own in mistakes.examples(rows).items():
+        faces = np.full((len(own), 48, 48), 128, np.uint8)
+        shown[name] = explain_page.looks(own, faces, np.zeros(faces.shape), np.ones(faces.shape))
+    about = {
+        "dataset": "mine",
+        "network": "small",
+        "split": "public",
+        "images": len(rows),
+        "accuracy": 0.5,
+        "calibration": {"split": "public", "error": 0.1},
+        "report": True,
+    }
+    lists = {"errors": found.to_dict("records"), "label_issues": {}}
+    trust = {"as it is": calibration.reliability(rows)}
+    maps = {"pool": np.random.default_rng(0).random((3, 3, 5))}
+    layers = np.zeros((48, 48), np.uint8), maps, 4
+    issues = mistakes.label_issues(rows), np.zeros((1, 48, 48), np.uint8)
+    return explain_page.render(about, lists, shown, trust, issues, layers)
+
+
+def test_the_page_names_classes_that_are_never_right_or_never_wrong_and_its_scales():
+    page = explained(["angry", "happy", "happy"])
+    assert "<b>Never right: angry.</b>" in page and "<b>Never wrong: happy.</b>" in page
+    for said in ("no evidence", "the strongest in this face", "hiding helps", "hiding costs"):
+        assert page.count(said) == 2
+    assert "from black, where it is lowest in this face, to white" in page
+    assert "3 × 3 × 5, the first 4 channels" in page
+    assert "<script" not in page and "−100 points" in page
+
+
+def test_evidence_is_red_where_it_is_and_hiding_is_red_where_it_costs_and_blue_where_it_helps():
+    face, heat, lost = np.full((48, 48), 128, np.uint8), np.zeros((48, 48)), np.zeros((48, 48))
+    heat[:24], lost[:16], lost[32:] = 1, 0.5, -0.5
+    red, _, blue = np.moveaxis(attention_figures.evidence(face, heat).astype(int), 2, 0)
+    assert (red[:24] - blue[:24]).min() > 20 > (red[24:] - blue[24:]).max()
+    red, _, blue = np.moveaxis(attention_figures.hidden(face, lost).astype(int), 2, 0)
+    assert (red - blue)[:16].min() > 20 and (blue - red)[32:].min() > 20
+    assert abs(red - blue)[20:28].max() < 5
+    assert attention_figures.channel(np.array([[0, 2.0]])).tolist() == [[0, 255]]
+    assert attention_figures.channel(np.ones((2, 2))).max() == 0

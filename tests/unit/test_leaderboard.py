@@ -1,5 +1,6 @@
 """The leaderboard holds every result, needs no data or models, and refers to nothing outside."""
 
+import dataclasses
 import re
 import shutil
 
@@ -7,6 +8,8 @@ import pytest
 
 from ferlab import files, recipes
 from ferlab.reporting import leaderboard
+from ferlab.reporting.figures import leaderboard_figure
+from ferlab.tracking import lookup
 from tests.repository import TOP
 from tests.unit.test_report import Outside
 
@@ -39,6 +42,7 @@ def test_every_result_has_its_line_its_page_and_its_number(folder, monkeypatch):
         assert f"{100 * metrics['private_accuracy']:.1f}" in page
         own = (folder / f"reports/leaderboard/{key}.html").read_text()
         assert f"{100 * details['splits']['private']['accuracy']:.1f}" in own
+        assert f"<title>{key}: " in own and "Precision against recall" in own
     shown = [float(value) for value in re.findall(r'<td data-value="([\d.]+)"><b>', page)]
     assert shown == sorted(shown, reverse=True) and len(shown) == len(recipes.with_result())
 
@@ -78,3 +82,71 @@ def test_without_a_result_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(files.UserError, match="recipes/results: no result yet"):
         leaderboard.write()
+
+
+def test_experiments_on_fer2013_are_included_and_those_on_the_sample_are_not_even_fetched(
+    folder, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    locks = {"a": "fer2013", "b": "sample", "c": "fer2013", "speedrun": "fer2013"}
+    monkeypatch.setattr(
+        leaderboard.dvc_files, "experiments", lambda: [(name, name, "") for name in locks]
+    )
+
+    def show(root, commit, file):
+        parameters = f"download: {{dataset: {locks[commit]}}}"
+        return f"stages: {{download: {{params: {{params.yaml: {{{parameters}}}}}}}}}"
+
+    find, asked, said = lookup.find, [], []
+
+    def found(name):
+        asked.append(name)
+        if name == "c":
+            raise files.UserError("c: gone; make it again")
+        return find(name) if name in recipes.with_result() else mine(name)
+
+    def mine(name):
+        return dataclasses.replace(find("speedrun"), name=name)
+
+    monkeypatch.setattr(leaderboard.dvc_files, "show", show)
+    monkeypatch.setattr(leaderboard.lookup, "find", found)
+    rows = leaderboard.rows(said.append)
+    kinds = {row["key"]: row["kind"] for row in rows}
+    assert kinds["a"] == "experiment" and "b" not in {*asked, *kinds} and "c" not in kinds
+    assert said == ["not shown: c: gone; make it again"]
+    group = next(group for group in leaderboard.groups(rows) if group["name"] == "a")
+    assert group["kind"] == "yours" and group["published"] is None
+
+
+def test_the_figure_has_one_split_a_dot_per_recipe_and_a_legend_for_all_it_shows(drawn, tmp_path):
+    seeds = [(300, 0.66), (330, 0.68)]
+    interval = {"accuracy": 0.67, "low": 0.65, "high": 0.69, "seconds": 315, "published": None}
+    groups = [
+        {"name": "speedrun", "kind": "ours", "seeds": seeds} | interval,
+        {"name": "ho_2016", "kind": "text", "seeds": [(320, 0.67)]} | interval | {"published": 0.6},
+        {"name": "mine", "kind": "yours", "seeds": [(310, 0.67)]} | interval,
+        {"name": "majority", "kind": "ours", "seeds": []} | interval
+        | {"seconds": None, "accuracy": 0.24},
+    ]  # fmt: skip
+    leaderboard_figure.draw(tmp_path / "board.png", groups)
+    (figure,) = drawn
+    (legend,) = figure.legends
+    words = " ".join(text.get_text() for text in legend.get_texts())
+    for said in ("published system", "our own", "your workspace", "one seed", "claims", "people"):
+        assert said in words
+    assert "Private accuracy" in figure.axes[0].get_title(loc="left")
+    texts = {text.get_text(): text for text in figure.axes[0].texts}
+    assert "↓ majority 24.0 %" in texts
+    figure.draw_without_rendering()
+    boxes = [leaderboard_figure._words(texts[name]) for name in ("speedrun", "ho_2016", "mine")]
+    assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
+
+
+def test_only_what_was_claimed_of_the_private_images_stands_beside_them(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(leaderboard.CLAIMS, "speedrun", [("test", "accuracy", 0.6)])
+    monkeypatch.setitem(leaderboard.CLAIMS, "anamika_2025", [("private", "accuracy", 0.6)])
+    shown = {group["name"]: group for group in leaderboard.groups(leaderboard.rows())}
+    assert shown["speedrun"]["published"] is None and shown["anamika_2025"]["published"] == 0.6
+    seeds = [key for key in recipes.with_result() if recipes.recipe_of(key)[0] == "speedrun"]
+    assert len(shown["speedrun"]["seeds"]) == len(seeds)

@@ -10,13 +10,21 @@ import pytest
 from ferlab import params
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, Dataset
-from ferlab.evaluation import mistakes, scoring, tables
+from ferlab.evaluation import calibration, mistakes, scoring, tables
 from ferlab.files import read_json, write_json
 from ferlab.reporting import pages, report
 from ferlab.reporting.figures import model_figures
+from ferlab.tracking import provenance
 from stages import evaluate, experiment, predict
 from tests.builders import about
 
+RUN = {
+    "train_seconds": 401.0,
+    "precision": "bfloat16",
+    "finished": "2026-11-20T12:00:00Z",
+    "commit": "8b541773e644ec7aa46d23c74144dce5e41bf320",
+    "machine": {"cpu": "AMD EPYC", "cores": 2, "system": "Linux", "python": "3.11.7", "keras": "3"},
+}
 HOSTILE = '<script src="http://evil.example/x.js">$alert(1)</script>'
 
 
@@ -77,10 +85,27 @@ class Result:
         )
         return {file.stem: file.read_bytes() for file in sorted(self.folder.glob("*.png"))}
 
-    def page(self, pictures):
+    def page(self, **more):
         return report.render(
-            self.details, self.history, self.settings, self.wrong, self.faces, pictures
+            self.details,
+            self.history,
+            self.settings,
+            self.table,
+            self.wrong,
+            self.faces,
+            samples=report.strips(self.dataset, 4),
+            **more,
         )
+
+
+COUNTS = pd.DataFrame(
+    {
+        "split": ["train", "train", "public"],
+        "label": ["happy", "sad", "sad"],
+        "before": [5, 2345, 3],
+        "after": [8, 2345, 3],
+    }
+)
 
 
 class Outside(HTMLParser):
@@ -110,16 +135,17 @@ def test_figures_and_page_are_equal_for_equal_results(tmp_path):
     }
     assert all(png.startswith(b"\x89PNG") for png in pictures.values())
     assert again.pictures() == pictures
-    assert again.page(pictures) == result.page(pictures)
+    assert again.page() == result.page()
 
 
 def test_page_refers_to_nothing_outside(tmp_path):
     result = Result(tmp_path)
-    png = pages.png(result.faces[0])
-    page = result.page({"samples": png, "balance": png, "confusion_shares": png})
-    outside = Outside(page)
-    outside.addresses.remove("explain/explain.html")  # the other page of the run, beside it
-    assert len(outside.addresses) == 3 + len(result.wrong)
+    outside = Outside(result.page(note="../.ferlab/runs/1234.html"))
+    # the other page of the run, beside it, and what no result can hold: when and where it was made
+    outside.addresses.remove("explain/explain.html")
+    outside.addresses.remove("../.ferlab/runs/1234.html")
+    outside.tags.remove("object")
+    assert len(outside.addresses) == 7 + len(result.wrong)
     assert all(address.startswith("data:image/png;base64,") for address in outside.addresses)
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(outside.tags)
 
@@ -128,7 +154,7 @@ def test_hostile_names_stay_text(tmp_path):
     result = Result(tmp_path, name=HOSTILE, classes=sorted(["happy", HOSTILE, "$x^$"]))
     result.settings["download"]["dataset"] = HOSTILE
     result.details["model"]["name"] = HOSTILE
-    page = result.page(result.pictures())
+    page = result.page(counts=COUNTS.assign(label=HOSTILE), key=HOSTILE)
     assert "<script" not in page and "&lt;script" in page
     assert "script" not in Outside(page).tags
 
@@ -140,7 +166,7 @@ def test_hostile_names_stay_text(tmp_path):
 def test_page_names_the_dataset_and_never_passes_the_sample_off_as_fer2013(
     tmp_path, name, drawn, people
 ):
-    page = Result(tmp_path, name).page({})
+    page = Result(tmp_path, name).page()
     assert f"small on {name}</h1>" in page
     assert ("Drawn faces, not FER2013" in page) is drawn
     assert ("Goodfellow" in page) is people
@@ -149,7 +175,7 @@ def test_page_names_the_dataset_and_never_passes_the_sample_off_as_fer2013(
 def test_page_of_a_dataset_without_private_images_or_mistakes(tmp_path):
     result = Result(tmp_path, splits=("train", "test"), right=0.99)
     assert result.wrong.empty
-    page = result.page(result.pictures())
+    page = result.page()
     assert (
         "There are none: every test face is classified correctly." in page
         and "Leak-free" not in page
@@ -158,15 +184,15 @@ def test_page_of_a_dataset_without_private_images_or_mistakes(tmp_path):
 
 def test_page_says_whether_disgust_was_merged(tmp_path):
     six = [name for name in CLASSES if name != "disgust"]
-    assert "Disgust counts as angry" in Result(tmp_path).page({})
-    assert "This dataset has no disgust" in Result(tmp_path, "fer2013", six).page({})
+    assert "Disgust counts as angry" in Result(tmp_path).page()
+    assert "This dataset has no disgust" in Result(tmp_path, "fer2013", six).page()
     # people were asked for seven classes
-    assert "Goodfellow" not in Result(tmp_path, "fer2013", six).page({})
+    assert "Goodfellow" not in Result(tmp_path, "fer2013", six).page()
 
 
 def test_page_shows_what_people_say_where_that_is_known(tmp_path):
     result = Result(tmp_path)
-    assert "What ten other people say" not in result.page({})
+    assert "What ten other people say" not in result.page()
     row = {"images": 8, "agrees": 5, "another": 1, "other": 1, "unclear": 1, "contradicted": 0.25}
     none = {key: 0 for key in row}
     agreed = {
@@ -187,7 +213,7 @@ def test_page_shows_what_people_say_where_that_is_known(tmp_path):
         "labels": {"happy": row, HOSTILE: row | {"contradicted": 0.125}, "sad": none},
         "all": row,
     }
-    page = " ".join(result.page({}).replace("\N{NO-BREAK SPACE}", " ").split())
+    page = " ".join(result.page().replace("\N{NO-BREAK SPACE}", " ").split())
     section = page[page.index("What ten other people say") : page.index("How it learned")]
     cells = re.findall(
         r"<tr><td>([^<]*)</td> ?<td>8</td> <td>62.5 %</td> ?<td>([^<]*)</td> <td>12.5 %</td></tr>",
@@ -199,7 +225,7 @@ def test_page_shows_what_people_say_where_that_is_known(tmp_path):
     assert "<b>By the label: 62.3 %</b> (61.1 % to 63.3 %) of the same faces" in section
     assert "has no votes on 4,321 further faces" in section
     agreed["n"] = result.details["ferplus"]["not_known"] = 0
-    assert "By their majority" not in result.page({}) and "further faces." not in result.page({})
+    assert "By their majority" not in result.page() and "further faces." not in result.page()
 
 
 def test_worst_mistakes_come_most_confident_first(tmp_path):
@@ -238,6 +264,8 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
         (tmp_path / "reports" / name).parent.mkdir(parents=True)
         (tmp_path / "reports" / name).write_bytes(pages.png(np.zeros((48, 48), np.uint8)))
     write_json("reports/eda/summary.json", {"identity": {}})
+    COUNTS.to_csv("reports/balance/counts.csv", index=False)
+    provenance.write_run(tmp_path / "models/model.keras", RUN)
     result.dataset.save("data/balanced")
     result.dataset.table[["id", "label", "split", "official"]].assign(
         seen=seen, near_group=np.where(near | train, 0, -1)
@@ -251,7 +279,7 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     evaluate.main(experiment())
     out = tmp_path / "reports"
     files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
-    files -= {"eda/sample_grid.png", "eda/summary.json", "balance/counts.png"}
+    files -= {"eda/sample_grid.png", "eda/summary.json", "balance/counts.png", "balance/counts.csv"}
     figures = {
         "confusion_shares",
         "confusion_counts",
@@ -279,9 +307,94 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
     for name, left_out in (("exact", seen), ("near", near)):
         said = page[page.index(f"Leak-free ({name}): ") :]
         assert f"{left_out.sum()} private images" in " ".join(said.split("</p>")[0].split())
+    (note,) = re.findall(r'<object [^>]*data="([^"]+)"', page)
+    assert "AMD EPYC, 2 cores" in (out / note).read_text()
+    assert "AMD EPYC" not in page and "before balancing" in page and ">2,345<" in page
     rows = pd.read_csv("reports/confusion.csv")
     assert list(rows) == ["actual", "predicted"] and len(rows) == splits["private"]["n"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("public: ") and lines[-1].startswith(
         "warning: not shown in MLflow (ZeroDivisionError"
     )
+
+
+def test_one_confusion_matrix_shows_shares_or_images(tmp_path):
+    """A switch without a script: each cell holds both."""
+    result = Result(tmp_path)
+    page = result.page()
+    assert page.count('class="panel matrix"') == 1 and page.count('type="radio"') == 2
+    confusion = np.array(result.details["splits"]["private"]["confusion"])
+    cells = re.findall(r'<span class="share">(\d+)</span><span class="count">(\d+)</span>', page)
+    assert [int(count) for _, count in cells] == [count for count in confusion.flat if count]
+    shares = np.rint(100 * confusion / confusion.sum(axis=1, keepdims=True))
+    assert [int(share) for share, _ in cells] == [
+        share for share, count in zip(shares.flat, confusion.flat, strict=True) if count
+    ]
+    assert ".as-count:checked ~ table .share { display: none; }" in " ".join(page.split()).replace(
+        ".as-share:checked ~ table .count, ", ""
+    )
+
+
+def test_the_page_says_when_where_and_of_which_commit_it_was_trained(tmp_path):
+    page = Result(tmp_path).page(run=RUN, key="speedrun-s1", kind="recipe")
+    for said in ("2026-11-20", "8b541773e6", "7 min in bfloat16", "AMD EPYC, 2 cores", "keras 3"):
+        assert f">{said}" in page or said in page
+    assert "<title>speedrun-s1: " in page and ">speedrun-s1: small on sample</h1>" in page
+    assert "repro evaluate@speedrun-s1" in page
+    mine = Result(tmp_path).page(run=RUN, key="slow", kind="experiment")
+    assert "dvc exp apply slow" in mine and "evaluate@" not in mine
+    assert report.about_run(RUN).count("AMD EPYC, 2 cores") == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "said", "line"),
+    [
+        (0.5, "The first 2 epochs trained on faces shrunk to 32 × 32", True),
+        (0.25, "The first epoch trained on faces shrunk to 32 × 32", True),
+        (1, "All epochs trained on faces shrunk to 32 × 32", False),
+        (0, "shrunk to", False),
+    ],
+)
+def test_the_change_of_face_size_is_explained(tmp_path, share, said, line):
+    result = Result(tmp_path)
+    result.settings["train"] |= {"low_resolution": share, "epochs": 4}
+    page = " ".join(result.page().split())
+    assert (said in page) is (share > 0)
+    assert page.count("48 × 48 from here") == 2 * line  # in both charts
+
+
+def test_precision_against_recall_is_counted_as_by_hand():
+    rows = pd.DataFrame(
+        {
+            "id": [*"abcd"],
+            "split": "private",
+            "label": ["happy", "sad", "happy", "sad"],
+            "predicted": "happy",
+            "p_happy": [0.9, 0.7, 0.7, 0.1],
+            "p_sad": [0.1, 0.3, 0.3, 0.9],
+        }
+    )
+    recall, precision, average = calibration.precision_recall(rows, "happy")
+    assert recall.tolist() == [0.5, 1, 1] and precision.tolist() == [1, 2 / 3, 0.5]
+    assert average == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert calibration.precision_recall(rows[rows["label"] == "sad"], "happy")[2] == 0
+
+
+def test_every_class_has_its_line_of_precision_and_recall(tmp_path):
+    page = Result(tmp_path).page()
+    chart = page[page.index("Precision against recall") :].split("</figure>")[0]
+    assert chart.count("<polyline") == len(CLASSES)
+    assert all(re.search(rf"</i>{name} \d\.\d\d</span>", chart) for name in CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "wanted"),
+    [
+        (0, 1, False, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.5, 12.5, True, [5, 10]),
+        (0.5, 3.5, True, [1, 2, 3]),
+        (0.21, 0.24, False, [0.21, 0.22, 0.23, 0.24]),
+    ],
+)
+def test_axes_have_round_marks(low, high, whole, wanted):
+    assert pages.ticks(low, high, whole=whole) == pytest.approx(wanted)

@@ -1,4 +1,4 @@
-"""Figures of a trained model's scores: confusion, curves, F1 by class, calibration, robustness."""
+"""Figures of a trained model's scores: confusion, curves, F1 by class, robustness."""
 
 import numpy as np
 import pandas as pd
@@ -149,24 +149,3 @@ def robustness(path, rows, title):
         for panel in axes.flat[len(groups) :]:
             panel.axis("off")
         heading(drawn, title)
-
-
-def reliability(path, diagrams, title):
-    """Reliability diagrams, the first one drawn boldly with the share of images in each bin.
-
-    diagrams: {name: table of ferlab.evaluation.calibration.reliability}, at most two.
-    """
-    with figure(path, WIDTH, WIDTH * 0.9) as (_, axes):
-        first = next(iter(diagrams.values()))
-        share, middle = first["images"] / first["images"].sum(), (first["low"] + first["high"]) / 2
-        gray = {"color": MUTED, "alpha": 0.3, "label": "share of the images"}
-        axes.bar(middle, share, width=0.09, **gray)
-        axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", label="perfectly calibrated")
-        for (name, table), colour in zip(diagrams.items(), (BLUE, ACCENT), strict=False):
-            line = {"color": colour, "marker": "o", "label": name}
-            axes.plot(table["confidence"], table["accuracy"], **line)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1, decimals=0))
-        labels = {"xlabel": "how sure it is", "ylabel": "how often it is right"}
-        axes.set(title=title, xlim=(0, 1), ylim=(0, 1), **labels)
-        axes.legend(frameon=False, loc="upper left")

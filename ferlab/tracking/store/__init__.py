@@ -51,6 +51,16 @@ def store():
         raise _trouble(error, place) from None
 
 
+def ready():
+    """The address of the store, set up, sound, and pointing at the files beside it.
+
+    For another program that opens it. Raises Trouble where it cannot be used.
+    """
+    place = address()
+    with _opened(place):
+        return place
+
+
 def exists():
     """Whether there is a store that could know a run: asking MLflow takes seconds."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (files.root() / "mlflow.db").exists()
