@@ -14,18 +14,6 @@ RESUMABLE = "stopped; the finished epochs are kept: the same command goes on fro
 MODEL = argument("--model", default="", help="as in predict")
 
 
-@verb(
-    "print the current result, what to try next, and whether it is the pinned one",
-    argument(
-        "--paths", action="store_true", help="also name the outputs whose bits are not the pinned"
-    ),
-)
-def show(arguments):
-    from ferlab.reporting import summary
-
-    print(summary.text(paths=arguments.paths))
-
-
 @verb("print what a bug report needs, and check for the usual troubles")
 def doctor(arguments):
     from ferlab import doctor

@@ -22,8 +22,6 @@ def main(
 ):
     settings, before = experiment.settings.balance, Dataset.load(raw)
     after = balance.balance(before, settings, audit.of(audit_csv, before))
-    if train := getattr(experiment.settings, "train", None):  # a baseline has none
-        balance.check(after, train)
     after.save(balanced)
     table = balance.counts_table(before, after)
     with replacing(counts) as folder:

@@ -40,6 +40,9 @@ def main(
     history=Path("models/history.csv"),
 ):
     settings, dataset = experiment.settings.train, Dataset.load(balanced)
+    loop.train_and_selection(
+        dataset, settings
+    )  # refuses what lacks a split, before Keras is loaded
     key, on_ray = fingerprint.fingerprint(settings, dataset), bool(os.environ.get("FERLAB_RAY"))
     writing = checkpoint.lock(model.parent / ".lock")
     with writing as allowed, checkpoint.resume_folder(key) as folder:

@@ -28,18 +28,6 @@ def balance(dataset, settings, audit):
     return STRATEGIES[settings.strategy](dataset.ordered(), settings)
 
 
-def check(dataset, train):
-    """Raise UserError where `train` (params.Train) asks for a split that `dataset` does not have.
-
-    Training would say so, too, but only after it has loaded Keras.
-    """
-    if not (dataset.table["split"] == train.select_on).any():
-        raise UserError(
-            f"train.select_on = {train.select_on!r}: this dataset has no {train.select_on} images; "
-            "set train.select_on: public, or cut a validation split: balance.holdout: 0.1"
-        )
-
-
 def counts_table(before, after):
     """DataFrame, a row for each split and class of either dataset: split, label, and the number of
     images before and after."""

@@ -41,7 +41,7 @@ def fit(dataset, params, resume_state=None, callbacks=None):
     cannot take the small faces of `low_resolution`, and where the loss is no longer finite.
     """
     callbacks = callbacks or Callbacks()
-    train, selection = _train_and_selection(dataset, params)
+    train, selection = train_and_selection(dataset, params)
     selection = _affordable(selection, len(train.faces))
     result = models.build(params.model, len(dataset.classes), params.dropout)
     if params.initial != "random":
@@ -96,8 +96,11 @@ def evaluate(model, dataset, params):
     return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
 
 
-def _train_and_selection(dataset, params):
-    """The rows to train on and those to select on, each with a target."""
+def train_and_selection(dataset, params):
+    """The rows to train on and those to select on, each with a target.
+
+    Raises UserError where there are none to select on.
+    """
     train, selection = dataset.split("train"), dataset.split(params.select_on)
     if not len(selection.faces):
         present = [

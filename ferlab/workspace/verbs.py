@@ -1,8 +1,20 @@
-"""The verbs of the workspace: check, try, experiments, reset, verify.
+"""The verbs of the workspace: show, check, try, experiments, reset, verify.
 
 Each imports what it needs when called."""
 
 from ferlab.cli import argument, verb
+
+
+@verb(
+    "print the current result, what to try next, and whether it is the pinned one",
+    argument(
+        "--paths", action="store_true", help="also name the outputs whose bits are not the pinned"
+    ),
+)
+def show(arguments):
+    from ferlab.reporting import summary
+
+    print(summary.text(paths=arguments.paths))
 
 
 @verb(

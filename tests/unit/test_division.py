@@ -1,7 +1,10 @@
 """Faces of one's own: whatever folders they lie in, there is something to learn from, to choose the
 epoch by and to measure on, and it is said how that came."""
 
+import sys
 from collections import Counter
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from ferlab.data.agreement import named
 from ferlab.data.readers import extra, sources
 from ferlab.evaluation import tables
 from ferlab.files import UserError
+from stages import train
 from tests.builders import folder, image, images, tiny, zipped
 
 OWN = {"angry": "Frown", "happy": "smile", "surprise": "Open mouth"}
@@ -187,13 +191,15 @@ def test_what_says_nothing_of_other_classes_is_left_out(tmp_path):
     assert list(named([0, 1, -1], ("frown", "smile"))) == ["", "", ""]
 
 
-def test_a_split_that_is_not_there_is_told_before_keras_is_loaded():
-    train = type("Train", (), {"select_on": "validation"})
-    with pytest.raises(
-        UserError, match="no validation images; set train.select_on: public, or cut"
+def test_a_split_that_is_not_there_is_told_before_keras_is_loaded(settings, tmp_path):
+    tiny().save(tmp_path / "data/balanced")
+    lacking = settings(**{"train.select_on": "validation"})
+    here = SimpleNamespace(settings=lacking)
+    with (
+        mock.patch.dict(sys.modules, {"keras": None, "tensorflow": None}),
+        pytest.raises(UserError, match="no validation images; set train.select_on: public"),
     ):
-        balance.check(tiny(), train)
-    balance.check(tiny(splits=("validation",)), train)
+        train.main(here, tmp_path / "data/balanced", tmp_path / "model.keras", tmp_path / "h.csv")
 
 
 def test_the_same_cut_serves_balance_and_division():

@@ -141,7 +141,8 @@ def explained(labels):
     trust = {"as it is": calibration.reliability(rows)}
     maps = {"pool": np.random.default_rng(0).random((3, 3, 5))}
     layers = np.zeros((48, 48), np.uint8), maps, 4
-    issues = mistakes.label_issues(rows), np.zeros((1, 48, 48), np.uint8)
+    issues = mistakes.label_issues(rows)
+    issues = issues, np.zeros((len(issues), 48, 48), np.uint8)
     return explain_page.render(about, lists, shown, trust, issues, layers)
 
 

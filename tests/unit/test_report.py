@@ -291,6 +291,7 @@ def test_stage_writes_every_file_and_survives_a_broken_tracking(tmp_path, monkey
         "metrics.json",
         "details.json",
         "about.json",
+        "run.json",
         "predictions.csv",
         "confusion.csv",
         "report.html",
