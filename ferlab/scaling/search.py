@@ -122,7 +122,8 @@ class Search:
     def interrupt(self, trial, wait=MLFLOW_TIMEOUT):
         """A trial was broken off on the cluster."""
         trial.end("KILLED", self.states.FAIL, wait=wait)
-        self.retry(trial)
+        # without its attributes, which name this process
+        self.study.enqueue_trial(trial.optuna.params)
 
     def retry(self, trial):
         """Let a trial that was broken off be the first to be tried again."""
