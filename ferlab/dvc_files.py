@@ -90,10 +90,24 @@ def show(folder, revision, file):
     return shown.stdout
 
 
-def git(*arguments, folder=None):
-    """The finished process of a Git command in `folder`, by default the main repository's."""
+def hashes(folder, revisions, file):
+    """Git's hashes of a file of `folder` at many revisions, by one process; a set."""
+    asked = "".join(f"{revision}:./{file}\n" for revision in revisions)
+    answered = git("cat-file", "--batch-check=%(objectname)", folder=folder, given=asked)
+    return set(answered.stdout.split("\n"))
+
+
+def git(*arguments, folder=None, given=None):
+    """The finished process of a Git command in `folder`, by default the main repository's.
+
+    given: the text of its standard input.
+    """
     return subprocess.run(
-        ["git", *arguments], cwd=folder or files.root(), capture_output=True, text=True
+        ["git", *arguments],
+        cwd=folder or files.root(),
+        input=given,
+        capture_output=True,
+        text=True,
     )
 
 

@@ -2,25 +2,26 @@
 workspace's data.
 
 Each trial is a training with its own MLflow run; hopeless ones are pruned after half of their
-epochs. An interrupted sweep goes on with the same command: finished trials are kept in
-.ferlab/sweeps, and those that were running resume from their checkpoints. Optuna always suggests
-here; the trials are trained here one after the other, or where Ray places them
-(ferlab/scaling/cluster.py).
+epochs. Finished trials are kept in .ferlab/sweeps, in Optuna's database: an interrupted sweep goes
+on with the same command, and the same command in another terminal helps with it. The trials are
+trained here (ferlab/scaling/local.py), or where Ray places them (ferlab/scaling/cluster.py).
 """
 
-import contextlib
 import hashlib
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from ferlab import files, params, progress
 from ferlab.data.dataset import Dataset
 from ferlab.scaling import sweep_file, sweep_page
-from ferlab.scaling.search import MLFLOW_TIMEOUT, Search, enqueue_dead_trials
+from ferlab.scaling.search import MLFLOW_TIMEOUT, Search, enqueue_dead_trials, retry_trial
 
 PAGE = Path("reports/sweep.md")
+HEARTBEAT = 10  # seconds between the signs of life of a running trial
+GRACE = 60  # seconds without one after which a trial's process counts as dead
 
 
 def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
@@ -32,6 +33,8 @@ def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
     """
     try:
         import optuna
+
+        from ferlab.scaling import local
     except ImportError:
         raise files.UserError(
             "sweep: optuna is not installed; pip install --require-hashes -r requirements-sweep.txt"
@@ -40,13 +43,13 @@ def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
     dataset = Dataset.load(Path("data/balanced"))
     folder = files.root() / ".ferlab/sweeps" / declared.name
     folder.mkdir(parents=True, exist_ok=True)
-    study = _study(optuna, declared, settings, dataset, folder, in_parallel=bool(cluster))
+    study = _study(optuna, declared, settings, dataset, folder)
     enqueue_dead_trials(study)
     search = Search(study, declared, settings, dataset, folder, report)
     if cluster:
         _train_on_cluster(search, cluster)
     else:
-        _train_here(search)
+        local.train(search)
     files.write_text(PAGE, sweep_page.text(study, dataset.name, settings))
     best = " ".join(f"-S {key}={value}" for key, value in study.best_params.items())
     report(
@@ -56,7 +59,7 @@ def sweep(path=Path("sweep.yaml"), report=print, cluster=None):
     return study
 
 
-def _study(optuna, declared, settings, dataset, folder, in_parallel):
+def _study(optuna, declared, settings, dataset, folder):
     """The Optuna study in folder/study.db: it compares like with like.
 
     So it is a new one for other data, class weights, code, versions, ranges or fixed parameters.
@@ -73,66 +76,22 @@ def _study(optuna, declared, settings, dataset, folder, in_parallel):
         declared.model_dump(exclude={"trials"}),
     ]
     key = hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:12]
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}",
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the heartbeats
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{folder / 'study.db'}",
+        engine_kwargs={"connect_args": {"timeout": 60}},  # other processes write there, too
+        heartbeat_interval=HEARTBEAT,
+        grace_period=GRACE,
+        heartbeat_stale_trial_callback=retry_trial(),
+    )
+    return optuna.create_study(
+        storage=storage,
         study_name=f"{declared.name}-{key}",
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=settings.epochs // 2),
+        sampler=optuna.samplers.TPESampler(),  # with a seed for each trial, in search.py
         load_if_exists=True,
     )
-    # a sampler starts anew in each process: with its seed alone, a sweep that goes on would ask for
-    # its first trials again
-    study.sampler = optuna.samplers.TPESampler(
-        seed=declared.seed + len(study.trials), constant_liar=in_parallel
-    )
-    return study
-
-
-class _Pruned(Exception):
-    """Ends the training of a trial that Optuna gives up."""
-
-
-def _train_here(search):
-    from ferlab.training import backend
-
-    while search.missing() > 0:
-        trial = search.ask()
-        checkpoint, wanted = search.folder / f"{trial.key}.npz", trial.settings
-        try:
-            backend.start(wanted.backend, wanted.precision, wanted.seed, wanted.devices)
-            history = _train(search, trial, checkpoint)
-        except _Pruned:
-            search.prune(trial)
-        except KeyboardInterrupt:
-            search.interrupt(trial)
-            raise
-        except files.UserError as error:
-            checkpoint.unlink(missing_ok=True)
-            search.fail(trial, error, search.report)
-        except Exception:
-            trial.end("FAILED", search.states.FAIL)
-            raise
-        else:
-            search.complete(trial, history)
-        checkpoint.unlink(missing_ok=True)
-
-
-def _train(search, trial, checkpoint):
-    """The history (a frame) of one trial, trained in this process; raises _Pruned."""
-    from ferlab.training import loop, schedule
-    from ferlab.training.callbacks import Callbacks
-
-    settings = trial.settings
-    costs = schedule.step_costs(settings)
-
-    def epoch(row, seconds):
-        if trial.epoch(row):
-            raise _Pruned
-
-    with contextlib.closing(progress.Progress(settings.epochs, settings.select_on, costs)) as shown:
-        callbacks = Callbacks(shown.step, epoch)
-        _, history, _ = loop.fit(search.dataset, settings, checkpoint, callbacks)
-    return history
 
 
 def _train_on_cluster(search, connect):
@@ -191,7 +150,7 @@ def _end(cluster, search, trial, event, bar):
     name, kind, content = event
     if kind == "failed":
         cluster.forget(name)  # it would fail again from there
-        search.fail(trial, content, bar.write, wait=0)
+        search.fail(trial, content, wait=0)
         return
     bar.clear()
     if kind == "stopped":

@@ -59,12 +59,10 @@ def is_finished(root):
         return False
 
 
-def is_same_result(root, revision):
-    """True where the dvc.lock in `root` is the experiment's: its run is then the experiment's."""
-    try:
-        return dvc_files.show(root, revision, "dvc.lock") == (root / "dvc.lock").read_text()
-    except (FileNotFoundError, files.UserError):
-        return False
+def is_one_of(root, revisions):
+    """True where the dvc.lock in `root` is that of an experiment, whose run is then its own too."""
+    mine = dvc_files.git("hash-object", "dvc.lock", folder=root).stdout.strip()
+    return bool(mine) and mine in dvc_files.hashes(root, revisions, "dvc.lock")
 
 
 def key_of(root, revision):

@@ -6,6 +6,8 @@ from ferlab import files
 from ferlab.tracking import store
 from ferlab.tracking.store.address import Trouble, address, artifact_root
 
+COMPLETE = "tags.`ferlab.complete` = 'true'"
+REVISION = "ferlab.revision"  # the tag of a run that shows a DVC experiment: its commit
 EXPERIMENT = "ferlab-"  # how the experiments of ferlab are called, before the dataset's name
 
 
@@ -66,6 +68,17 @@ def with_key(client, key, name):
         client, f"tags.`ferlab.key` = {_quoted(key)} and attributes.run_name = {_quoted(name)}"
     )
     return sorted(runs, key=lambda run: run.data.tags.get("ferlab.complete") != "true")
+
+
+def revisions(client):
+    """{(name, commit)} of the DVC experiments that have their run."""
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    condition, found, token = f"tags.`{REVISION}` LIKE '%' and {COMPLETE}", set(), None
+    while token is None or token:  # pages of a thousand
+        page = client.search_runs(ids, condition, max_results=1000, page_token=token)
+        found |= {(run.info.run_name, run.data.tags[REVISION]) for run in page}
+        token = page.token or ""
+    return found
 
 
 def of_key(client, key):

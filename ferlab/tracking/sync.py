@@ -37,8 +37,10 @@ def sync(report=print):
     """
     with store.store() as client:
         store.mark_dead_runs(client)
+        shown = search.revisions(client)
     root, experiments, done = files.root(), dvc_files.experiments(), 0
-    is_an_experiment = any(results.is_same_result(root, commit) for _, commit, _ in experiments)
+    commits = [commit for _, commit, _ in experiments]
+    is_an_experiment = results.is_one_of(root, commits)
     if results.is_finished(root) and not is_an_experiment:
         with best_effort("the workspace's result", "", report):
             runs.project(root)
@@ -49,6 +51,9 @@ def sync(report=print):
             runs.project_recipe(key)
             done += 1
     for name, commit, baseline in experiments:
+        if (name, commit) in shown:  # a commit does not change: nothing of it need be read
+            done += 1
+            continue
         remedy = f"; `dvc exp apply {name}` and `dvc repro` make it again"
         with best_effort(name, remedy, report):
             _project_experiment(root, name, commit, baseline)
@@ -60,10 +65,14 @@ def _project_experiment(root, name, commit, baseline):
     """Make the run of a DVC experiment from Git and DVC's cache, where it has none yet."""
     key = results.key_of(root, commit)
     with store.store() as client:
-        if any(run.data.tags.get("ferlab.complete") for run in search.with_key(client, key, name)):
-            return
+        for run in search.with_key(client, key, name):
+            if run.data.tags.get("ferlab.complete"):
+                client.set_tag(run.info.run_id, search.REVISION, commit)
+                return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         wanted = {file: folder / file for file in (*results.RESULT, *results.SHOWN)}
         dvc_files.fetch(name, wanted, revision=commit)
-        runs.project(folder, name, baseline)
+        run_id = runs.project(folder, name, baseline)
+    with store.store() as client:
+        client.set_tag(run_id, search.REVISION, commit)

@@ -13,11 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
-from ferlab import files, recipes
+from ferlab import dvc_files, files, recipes
 from ferlab.files import UserError
-from ferlab.tracking import artifacts, provenance, runs, store, sync, ui, writing
+from ferlab.tracking import artifacts, provenance, results, runs, store, sync, ui, writing
 from ferlab.tracking.epoch_logger import EpochLogger
 from tests.repository import TOP
+
+AUTHOR = "-c user.name=me -c user.email=me@localhost"
 
 
 def test_a_dataset_that_another_writer_enters_at_the_same_moment_is_entered_again(
@@ -198,3 +200,35 @@ def test_make_ui_prints_the_page_s_address_and_leaves_no_process(record):
         running.send_signal(signal.SIGTERM)
         running.wait(60)
     assert not psutil.wait_procs(started, timeout=60)[1]
+
+
+def test_a_second_sync_reads_nothing_of_the_experiments_that_have_their_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    experiments, read = [("mine", "c" * 40, "b" * 40)], []
+    monkeypatch.setattr("ferlab.recipes.with_result", lambda: [])
+    monkeypatch.setattr(sync.dvc_files, "experiments", lambda: experiments)
+    monkeypatch.setattr(
+        sync.results, "key_of", lambda root, commit: read.append(commit) or "its key"
+    )
+    with store.store() as client:
+        tags = {"ferlab.key": "its key", "ferlab.complete": "true"}
+        client.create_run(client.create_experiment("ferlab-x"), tags=tags, run_name="mine")
+    assert sync.sync() == sync.sync() == 1 and read == ["c" * 40]
+    experiments[0] = ("mine", "d" * 40, "b" * 40)  # `dvc exp run --force` makes another of the name
+    assert sync.sync() == 1 and read == ["c" * 40, "d" * 40]
+
+
+def test_the_workspace_s_result_is_known_as_an_experiment_s(tmp_path):
+    def commit(text):
+        (tmp_path / "dvc.lock").write_text(text)
+        for command in ("init -q", "add .", f"{AUTHOR} commit -qm x"):
+            subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+        return dvc_files.git("rev-parse", "HEAD", folder=tmp_path).stdout.strip()
+
+    commits = [commit("one\n"), commit("two\n")]
+    assert results.is_one_of(tmp_path, commits)
+    assert not results.is_one_of(tmp_path, commits[:1])
+    assert not results.is_one_of(tmp_path, ["0" * 40])
+    (tmp_path / "dvc.lock").unlink()
+    assert not results.is_one_of(tmp_path, commits)

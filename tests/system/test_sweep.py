@@ -3,10 +3,15 @@ ranges that cannot be.
 """
 
 import importlib.metadata
+import re
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 
@@ -14,8 +19,8 @@ from ferlab import params
 from ferlab.data.dataset import Dataset
 from ferlab.files import UserError
 from ferlab.scaling import search, storage, sweep, sweep_file
-from ferlab.training import fingerprint
-from tests.repository import TOP
+from ferlab.training import checkpoint, fingerprint
+from tests.repository import TOP, wait_for
 from tests.synthetic import trainable
 
 SWEEP = """
@@ -60,6 +65,8 @@ def trained_epochs(monkeypatch):
 def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials(
     workspace, monkeypatch, end
 ):
+    monkeypatch.setattr(sweep, "HEARTBEAT", 1)
+    monkeypatch.setattr(sweep, "GRACE", 1)
     epochs = trained_epochs(monkeypatch)
     with monkeypatch.context() as patch:
         report = search.Trial.epoch
@@ -72,7 +79,8 @@ def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials
         patch.setattr(search.Trial, "epoch", interrupted_after_the_fifth_epoch)
         with pytest.raises(end):
             sweep.sweep(report=lambda line: None)
-    # the process of the first call would be dead
+    # the process of the first call would be dead, its trial without a heartbeat
+    time.sleep(2.5)
     monkeypatch.setattr("ferlab.tracking.store.is_alive", lambda tags: False)
     lines = []
     study = sweep.sweep(report=lines.append)
@@ -94,6 +102,55 @@ def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials
 
     assert len(sweep.sweep(report=lines.append).trials) == 5
     assert len(epochs) == 8  # nothing was left to train
+
+
+SHARED = """
+from ferlab.scaling import search, sweep
+sweep.HEARTBEAT, sweep.GRACE = 1, 4
+def epoch(self, row, report=search.Trial.epoch):
+    print("trial", self.optuna.number, "epoch", row["epoch"], flush=True)
+    return report(self, row)
+search.Trial.epoch = epoch
+sweep.sweep()
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_share_a_sweep_and_take_over_what_a_killed_one_has_begun(workspace):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("epochs: 2", "epochs: 40"))
+    (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 3"))
+    folder = workspace / ".ferlab/sweeps/tiny"
+    outputs = [workspace / f"output-{number}" for number in range(3)]
+
+    def started(output):
+        with output.open("w") as file:
+            command = [sys.executable, "-c", SHARED]
+            return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+    def epochs():
+        text = "".join(output.read_text() for output in outputs if output.exists())
+        return [tuple(map(int, pair)) for pair in re.findall(r"trial (\d) epoch (\d+)", text)]
+
+    killed = started(outputs[0])
+    wait_for(lambda: len(epochs()) > 4 or killed.poll() is not None)
+    killed.kill()
+    killed.wait()
+    [left] = folder.glob("*.npz")
+    done = checkpoint.load(left).epoch
+    both = started(outputs[1]), started(outputs[2])
+    assert [process.wait(600) for process in both] == [0, 0], [out.read_text() for out in outputs]
+    storage = f"sqlite:///{folder}/study.db"
+    [name] = optuna.get_all_study_names(storage)
+    trials = optuna.load_study(study_name=name, storage=storage).trials
+    assert sorted(trial.state.name for trial in trials) == 3 * ["COMPLETE"] + ["FAIL"]
+    assert len({trial.params["train.learning_rate"] for trial in trials}) == 3
+    assert trials[0].state.name == "FAIL"
+    [retried] = (trial for trial in trials if "failed_trial" in trial.system_attrs)
+    assert retried.params == trials[0].params and 1 < done < 40
+    again = [epoch for number, epoch in epochs() if number == retried.number]
+    assert again == list(range(done + 1, 41))
+    assert not list(folder.glob("*.npz"))
 
 
 def mlflow_runs():
