@@ -107,7 +107,9 @@ def write(private, posed):
     """Score what was answered, all peers together, and write the page."""
     reports = page.reports(OUT)
     if registry.OURS.name not in reports:
-        raise files.UserError(f"{OUT}: nothing of {registry.OURS.name} yet, beside which all stand")
+        return say(
+            f"no page: {OUT.name} has nothing of {registry.OURS.name}, beside which all stand"
+        )
     seen = private.table["id"].isin(leaked()["private_unseen"]).to_numpy()
     named = agreement.named(private.table["official"], CLASSES)
     people = np.where(np.isin(named, CLASSES), named, "")  # a majority for one of the seven names

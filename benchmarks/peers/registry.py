@@ -72,8 +72,7 @@ def named_peer(name):
 
 def install(peer):
     """Install a peer's pinned packages into its folder. Raises UserError where that fails."""
-    program = "npm" if peer.is_node else sys.executable
-    if not shutil.which(program):
+    if peer.is_node and not shutil.which("npm"):
         raise files.UserError(f"{peer.name}: npm is not installed; it fetches the packages")
     if peer.name == "fer" and sys.version_info >= (3, 13):
         raise files.UserError("fer: its packages are for Python 3.11 and 3.12; use one of these")
@@ -111,6 +110,8 @@ def megabytes(peer):
 def ask(peer, kind, pixels):
     """What a worker writes of `faces`, uint8 (N, 48, 48), or of a `photo`, uint8 (S, S, 3): a dict,
     see fer/worker.py. Raises UserError where it fails."""
+    if peer.is_node and not shutil.which("node"):
+        raise files.UserError(f"{peer.name}: node is not installed; it runs the packages")
     with tempfile.TemporaryDirectory() as temporary:
         given, out = Path(temporary, "pixels"), Path(temporary, "out.json")
         np.ascontiguousarray(pixels).tofile(given)

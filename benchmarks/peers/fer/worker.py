@@ -19,7 +19,7 @@ import numpy as np
 from fer.fer import FER
 
 SIDE, WARM, PHOTOS = 48, 10, 5
-TIMED, ROW = 200, 8  # faces asked one at a time; faces in a row of a sheet
+TIMED, ROW = 100, 8  # faces asked one at a time; faces in a row of a sheet
 
 
 def faces(model, pixels):
