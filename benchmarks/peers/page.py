@@ -21,8 +21,8 @@ photo is scikit-image's astronaut, 512×512, searched for faces by what each bri
 """
 OPEN = """
 What the packages were trained on is not published image by image; of face-api its tutorial says
-"publicly available datasets", and CK+ may be one of them. Ours saw no face of CK+.
-"""
+"publicly available datasets", and CK+ may be one of them. Ours saw nothing of CK+ but the few of
+its faces that stand in FER2013 too, two at least ([data](data.md))."""
 SIGNS = """
 ## Were they trained on what they are tested on?
 
@@ -63,8 +63,7 @@ is installed is measured, and what a report holds already is not asked again (`-
 - **face-api**: `faceExpressionNet.predictExpressions`, SSD MobileNet on photos, in Node with
   TensorFlow.js on WASM.
 - **human**: its emotion model, prepared as in its own source, for it has no call for a face that is
-  cut out; on photos `detect` with nothing on but faces and emotion. Node and WASM as above. In a
-  browser both run on WebGL and need less on disk.
+  cut out; on photos `detect` with nothing on but faces and emotion. Node and WASM as above.
 """
 
 
@@ -182,7 +181,7 @@ def verdict(found):
         or entry.get("peers_against", {}).get("low", 0.0) > expected
     ]
     names = "at " + ", ".join(pointed) if pointed else "at none of them"
-    return f"\nThe signs of training on private point {names}.\n"
+    return f"\nThe signs of training on private point {names}."
 
 
 def _machines(reports):
