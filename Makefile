@@ -92,6 +92,7 @@ lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-predict.in -o requirements-predict.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-gpu.in -o requirements-gpu.txt
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q requirements-transfer.in -o requirements-transfer.txt
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q benchmarks/peers/fer/requirements.in -o benchmarks/peers/fer/requirements.txt
 
 commit:
 	@git rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { git log -1 2>&1 | grep -A4 dubious >&2 || echo "error: this folder is no Git repository with a commit; DVC needs one: git init && git add -A && git commit -m start" >&2; exit 1; }
