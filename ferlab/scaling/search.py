@@ -137,7 +137,7 @@ class Search:
             return
         outcome = f"{100 * trial.value:.2f} % of {self.settings.select_on}{remark}"
         if trial.state == self.states.PRUNED:
-            outcome = f"pruned after {trial.last_step} epochs"
+            outcome = f"pruned after {counted(trial.last_step, 'epoch')}"
         words = sweep_page.words(trial.params)
         self.report(f"trial {self.finished()}/{self.sweep.trials}: {outcome}  {words}")
 
