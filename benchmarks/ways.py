@@ -190,7 +190,7 @@ def _ours(dataset, settings, side, in_any_order):
 
         config.disable_op_determinism()
     result = models.build(settings.model, 7, settings.dropout)
-    model = network.compiled(network.to_logits(result), settings, side)
+    model = network.compiled(network.fused(network.to_logits(result)), settings, side)
     at_this_side = settings.model_copy(update={"low_resolution": 1.0 if side != SIZE else 0.0})
 
     def endless():
