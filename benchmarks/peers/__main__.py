@@ -110,7 +110,7 @@ def write(private, posed):
         return say(
             f"no page: {OUT.name} has nothing of {registry.OURS.name}, beside which all stand"
         )
-    seen = private.table["id"].isin(leaked()["private_unseen"]).to_numpy()
+    seen = private.table["id"].isin(leaked(private.table)["private_unseen"]).to_numpy()
     named = agreement.named(private.table["official"], CLASSES)
     people = np.where(np.isin(named, CLASSES), named, "")  # a majority for one of the seven names
     found = scores.of_all(reports, labels_of(private), seen, people, posed)
@@ -119,11 +119,11 @@ def write(private, posed):
     say(f"wrote {OUT.relative_to(files.root())} and {page.PATH.relative_to(files.root())}")
 
 
-def leaked():
-    """Private images that train has too, as audit.leaked: the audit is made once."""
+def leaked(rows):
+    """Those of `rows` that train has too, as audit.leaked: the audit is made once."""
     if not AUDIT.exists():
         files.write_csv(AUDIT, audit.audit(Dataset.load(FACES), NEAR))
-    return audit.leaked(AUDIT)
+    return audit.leaked(AUDIT, rows)
 
 
 if __name__ == "__main__":
