@@ -60,17 +60,14 @@ def of(path, dataset):
     An audit of FER2013's pixels serves Kaggle's class folders too: an image is known by its
     official row. What the audit does not know comes as it is, for the caller to refuse.
     """
-    table = read(path)
-    places = pd.Index(_key(table)).get_indexer(_key(dataset.table))
+    table, ids, official = read(path), dataset.table["id"], dataset.table["official"]
+    known = pd.Index(table["official"])
+    if list(table["id"]) == list(ids) or not known.is_unique:
+        return table
+    places = known.get_indexer(official)
     if (places < 0).any():
         return table
-    return table.iloc[places].reset_index(drop=True).assign(id=dataset.table["id"].to_numpy())
-
-
-def _key(table):
-    """What an image is known by: its official row, where it has none its id."""
-    rows = table["official"].astype(str)
-    return rows.where(table["official"] >= 0, "id " + table["id"])
+    return table.iloc[places].reset_index(drop=True).assign(id=ids.to_numpy())
 
 
 def leaked(path, rows):
@@ -86,11 +83,10 @@ def leaked(path, rows):
     table = read(path)
     private = table["split"] == "private"
     masks = {"private_unseen": table["seen"], "private_unseen_near": _nearly_seen(table)}
-    known, keys = _key(table), _key(rows)
-    return {
-        name: set(rows.loc[(rows["split"] == "private") & keys.isin(known[private & mask]), "id"])
-        for name, mask in masks.items()
-    }
+    rows = rows[rows["split"] == "private"]
+    by = "id" if rows["id"].isin(table["id"]).all() else "official"
+    known = {name: table.loc[private & mask, by] for name, mask in masks.items()}
+    return {name: set(rows.loc[rows[by].isin(keys), "id"]) for name, keys in known.items()}
 
 
 def _nearly_seen(audit):

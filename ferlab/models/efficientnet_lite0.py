@@ -74,11 +74,11 @@ def set_pretrained(model):
     The kernels of the first layer are summed over the three colours, which for gray images is the
     same. Raises UserError where the package with the weights is not installed, or is another.
     """
-    tensors = iter(pretrained_tensors().items())
+    tensors = iter(pretrained_tensors().values())
     for layer in model.layers:
         if layer.name == "logits" or not layer.weights:
             continue
-        values = [next(tensors)[1] for _ in layer.weights]
+        values = [next(tensors) for _ in layer.weights]
         if len(values) == 1:
             values = [_kernel(values[0], layer)]
         layer.set_weights(values)

@@ -1,4 +1,4 @@
-"""For two hours on two CPU cores: 3.1 M parameters, 256 M multiply-adds a face.
+"""For a long training: 3.1 M parameters, 256 M multiply-adds a face.
 
 Ten 3x3 convolutions like `medium`, at four thirds of its width; each stage costs the same. Dropout
 after each, since long training otherwise learns the training faces by heart.

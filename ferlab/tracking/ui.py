@@ -17,6 +17,7 @@ import time
 import urllib.request
 
 from ferlab import files
+from ferlab.progress import counted
 from ferlab.tracking import search, store, sync
 
 HOST = "127.0.0.1"
@@ -77,7 +78,7 @@ def _complete(top, report, server=None):
     with sync.best_effort(report=report):
         count = sync.sync(report)
         waiting.join()
-        report(f"{count} results have their run")
+        report(f"{counted(count, 'result')} in MLflow")
         for line in links(top):
             if line not in shown:
                 report(line)

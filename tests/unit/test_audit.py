@@ -155,6 +155,14 @@ def test_an_audit_of_the_official_pixels_serves_their_other_form(planted, tmp_pa
     assert of(tmp_path / "audit.csv", strange).equals(read(tmp_path / "audit.csv"))
 
 
+def test_an_official_image_may_stand_twice_in_a_copy(planted, tmp_path):
+    """Then its official row says nothing, and the ids do."""
+    twice = replace(planted, table=planted.table.assign(official=5))
+    write_csv(tmp_path / "audit.csv", audit(twice, THRESHOLD))
+    assert of(tmp_path / "audit.csv", twice).equals(read(tmp_path / "audit.csv"))
+    assert leaked(tmp_path / "audit.csv", twice.table)["private_unseen"] == {"sad/Private_1"}
+
+
 def test_csv_gives_the_same_audit_back(planted, tmp_path):
     table = audit(planted, THRESHOLD)
     write_csv(tmp_path / "audit.csv", table)
