@@ -7,7 +7,6 @@ import pytest
 
 from ferlab.data.classes import CLASSES
 from ferlab.data.readers import sources
-from ferlab.files import UserError
 from tests.builders import csv_text
 from tests.forms import equal
 
@@ -18,9 +17,13 @@ CK48 = os.environ.get("CK48", "")
 
 
 @pytest.mark.skipif(not CK48, reason="needs CK+: set CK48 to its zip")
-def test_ck48_has_no_splits_and_is_refused_as_a_dataset():
-    with pytest.raises(UserError, match="in no split folder"):
-        sources.read(CK48)
+def test_ck48_is_dealt_into_splits_by_sequences_of_nearly_equal_frames():
+    data, _ = sources.read(CK48)
+    assert data.name.startswith("custom-") and "contempt" in data.classes
+    sequence = data.table["id"].str.rpartition("_")[0]
+    parted = data.table.groupby(sequence)["split"].nunique() > 1
+    assert len(parted) == 327  # 309, and 18 of contempt
+    assert parted.sum() <= 1  # one whose frames are further apart than near duplicates
 
 
 @pytest.mark.slow
