@@ -28,7 +28,6 @@ from ferlab.training import loop
 NOTES, PAGE = Path("reports/scale.json"), Path("reports/scale.md")
 IMAGES = 3_000  # training images of a measured trial's epoch
 WRITING = 8.0  # seconds that clients write
-EMPTY_TASKS = 50  # over which Ray's own time is taken
 # Run in a process of its own, as a worker does: one training to start up, then those that count.
 PLAIN = """
 import time
@@ -60,55 +59,41 @@ def train_settings():
 
 
 def trials(threads):
-    """What TRIALS trainings cost with so many threads each, side by side; and an empty task."""
+    """What a training costs with so many threads each, side by side, by Ray Tune."""
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster("local", threads, folder=folder)
         try:
-            shared, workers = cluster.share(part()), cluster.capacity()
-            first = _wave(cluster, shared, [f"first-{number}" for number in range(workers)])
-            wave = _wave(cluster, shared, [f"trial-{number}" for number in range(TRIALS)])
+            workers = cluster.capacity()
+            first = _wave(cluster, "first", workers)
+            # as many again after those that start the workers up
+            wave = _wave(cluster, "second", workers + TRIALS)
+            seconds = wave["seconds"] - first["seconds"]
             return {
                 "workers": workers,
                 "threads": threads,
                 "start_seconds": round(first["seconds"] - wave["training"], 2),
-                "seconds_a_trial": round(wave["seconds"] / TRIALS, 2),
+                "seconds_a_trial": round(seconds / TRIALS, 2),
                 "training_seconds": round(wave["training"], 2),
-                "images_per_second": round(TRIALS * EPOCHS * IMAGES / wave["seconds"]),
-                "empty_task_ms": _empty_task_ms(cluster, shared, workers),
+                "images_per_second": round(TRIALS * EPOCHS * IMAGES / seconds),
                 "checkpoint_mb": round(wave["checkpoint"] / 2**20, 1),
             }
         finally:
             cluster.close()
 
 
-def _wave(cluster, shared, names):
+def _wave(cluster, name, count):
     """Seconds until all have ended, mean seconds of training, bytes of a checkpoint."""
-    began, training, size = time.perf_counter(), [], 0
-    for name in names:
-        cluster.start(name, shared, train_settings())
-    while cluster.running:
-        for name, kind, content in cluster.events(0.05):
-            if kind == "failed":
-                raise content
-            if kind == "done":
-                training.append(sum(content["seconds"]))
-                checkpoint = cluster.checkpoint(name)
-                size = checkpoint.files.size(checkpoint.path)
-                cluster.forget(name)
-    return {
-        "seconds": time.perf_counter() - began,
-        "training": float(np.mean(training)),
-        "checkpoint": size,
-    }
-
-
-def _empty_task_ms(cluster, shared, workers):
-    task = cluster.ray.remote(num_cpus=cluster.threads)(lambda dataset: len(dataset.faces))
-    cluster.ray.get([task.remote(shared) for _ in range(workers)])
-    began = time.perf_counter()
-    for _ in range(EMPTY_TASKS):
-        cluster.ray.get(task.remote(shared))
-    return round(1000 * (time.perf_counter() - began) / EMPTY_TASKS, 2)
+    began, training = time.perf_counter(), []
+    results = cluster.run(name, part(), train_settings(), num_samples=count)
+    seconds = time.perf_counter() - began
+    for result in results:
+        if result.error or "finished" not in result.metrics:
+            raise files.UserError(f"scale: {result.error or result.metrics.get('failed')}")
+        training.append(sum(result.metrics["finished"]["seconds"]))
+    with result.checkpoint.as_directory() as there:
+        size = sum(path.stat().st_size for path in Path(there).iterdir())
+    cluster.forget(name)
+    return {"seconds": seconds, "training": float(np.mean(training)), "checkpoint": size}
 
 
 def plain():

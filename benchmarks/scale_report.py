@@ -101,18 +101,20 @@ def _trials(results):
         "",
         "## Measured: one machine",
         "",
-        "| Ray workers | threads each | images/s, all together, starts included | seconds a trial |"
-        " of them training | a worker's start, s | an empty task, ms |",
+        "| Ray workers | threads each | images/s, all together | trials a minute "
+        "| seconds a trial |"
+        " of them training | a worker's start, s |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {layout['workers']} | {layout['threads']} | {layout['images_per_second']:,} "
-            f"| {layout['seconds_a_trial']} | {layout['training_seconds'] / layout['workers']:.2f} "
-            f"| {layout['start_seconds']} | {layout['empty_task_ms']} |"
+            f"| {60 / layout['seconds_a_trial']:.1f} | {layout['seconds_a_trial']} "
+            f"| {layout['training_seconds'] / layout['workers']:.2f} "
+            f"| {layout['start_seconds']} |"
             for layout in results["trials"]
         ),
         "",
         f"The same trials in a process without Ray: {results['plain_seconds']} s each, so that "
-        f"Ray costs {overhead:.2f} s a trial (checkpoints of {single['checkpoint_mb']} MB "
+        f"Ray Tune costs {overhead:.2f} s a trial (checkpoints of {single['checkpoint_mb']} MB "
         "included, which the plain process does not write).",
     ]
 

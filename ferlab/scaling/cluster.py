@@ -1,9 +1,7 @@
-"""Trainings on a Ray cluster: Ray places them, starts them again where a process or a node died,
-and returns their results.
+"""A Ray cluster, and trainings on it by Ray Tune, which places them, starts them again where a
+process or a node died, and keeps their checkpoints and its own notes in a storage.
 
-Nothing here schedules. After each epoch a training writes its checkpoint to a storage that all
-nodes reach; started again, on whatever node, it goes on from there to the same bytes. The faces are
-sent once, and lie once in each node's shared memory.
+The faces are sent once, and lie once in each node's shared memory.
 """
 
 import contextlib
@@ -11,12 +9,16 @@ import os
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from ferlab import files, secrets
-from ferlab.scaling import connection, node, storage
-from ferlab.scaling.storage import Checkpoint
+from ferlab.scaling import connection, storage
 
 MAX_RETRIES = 20  # of a training whose process or node died; an error of its own is never retried
+
+
+def _ignore(*_):
+    pass
 
 
 class Cluster:
@@ -38,23 +40,6 @@ class Cluster:
             self.ray.shutdown()
             raise
         self.address = self.ray.get_runtime_context().gcs_address
-        self.queue, self.task = self._queue(), self._task()
-        self.running, self.reported, self.versions = {}, {}, node.versions()
-
-    def _queue(self):
-        """The EventQueue, on this machine; what it lost when its process died comes with the
-        result.
-        """
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        this_node = self.ray.get_runtime_context().get_node_id()
-        strategy = NodeAffinitySchedulingStrategy(this_node, soft=False)
-        restarted = {"max_restarts": -1, "max_task_retries": -1}
-        actor = self.ray.remote(num_cpus=0, scheduling_strategy=strategy, **restarted)
-        return actor(node.EventQueue).remote()
-
-    def _task(self):
-        return self.ray.remote(num_cpus=self.threads, max_retries=MAX_RETRIES)(node.train)
 
     def capacity(self):
         """How many trainings the living nodes have room for at a time."""
@@ -63,75 +48,46 @@ class Cluster:
             for each in connection.living_nodes(self.ray)
         )
 
-    def share(self, dataset):
-        """Put a Dataset into shared memory; returns what `start` takes."""
-        return self.ray.put(shareable(dataset))
+    def run(self, name, dataset, settings, wait=_ignore, report=_ignore, end=_ignore, **config):
+        """Train by Ray Tune, and return its ResultGrid; where a command died over it, go on.
 
-    def start(self, name, shared, settings):
-        """Start a training (train section) of a shared dataset. name: of its checkpoint, too."""
-        self.reported[name] = set()
-        self.ray.get(self.queue.begin.remote(name))
-        self.running[name] = self.task.remote(
-            shared, settings, name, self.storage, self.versions, self.queue
-        )
+        name: of the folder in the storage. settings: the train section. wait, report, end: as in
+        trainable.Told. config: of Tune's TuneConfig. A UserError of these functions comes through.
+        """
+        from ray import tune
 
-    def stop(self, name):
-        """Let a training end after its current epoch; its checkpoint stays until `forget`."""
-        self.queue.stop.remote(name)
+        from ferlab.scaling.trainable import Told, train, versions
 
-    def checkpoint(self, name):
-        """A training's checkpoint in the storage."""
-        return Checkpoint(self.storage, name)
+        Told.on_wait, Told.on_report, Told.on_end = map(staticmethod, (wait, report, end))
+        filesystem, path = storage.opened(self.storage)
+        given = {"dataset": shareable(dataset), "settings": settings}
+        train = tune.with_parameters(train, **given, expected_versions=versions())
+        train = tune.with_resources(train, {"CPU": self.threads})
+        if tune.Tuner.can_restore(f"{path}/{name}", filesystem):
+            tuner = tune.Tuner.restore(f"{path}/{name}", train, storage_filesystem=filesystem)
+        else:
+            run_config = tune.RunConfig(
+                name=name,
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                callbacks=[Told()],
+                verbose=0,
+            )
+            config = {"metric": "kept", "mode": "max", "reuse_actors": True, **config}
+            tuner = tune.Tuner(train, tune_config=tune.TuneConfig(**config), run_config=run_config)
+        return tuner.fit()
 
     def forget(self, name):
-        """Remove a training's checkpoint."""
+        """Remove what the storage holds of this name."""
+        filesystem, path = storage.opened(self.storage)
         # libraries for remote storage raise their own kinds; a checkpoint that stays is only litter
         with contextlib.suppress(Exception):
-            self.checkpoint(name).remove()
-
-    def events(self, wait=0.5):
-        """What happened, after at most `wait` seconds: a list of (name, kind, content).
-
-        kinds: "epoch" (history row, seconds), once for each epoch, also for those before a resume;
-        "resumed", "nondeterministic" and "unsaved" (a line, or None); at the end one of "done" (a
-        dict: model, the .keras file's bytes; history; seconds; parameters; machine), "stopped" or
-        "failed" (an exception).
-        """
-        tasks = list(self.running.values())
-        ended = self.ray.wait(tasks, num_returns=1, timeout=wait)[0] if tasks else []
-        events = [event for event in self.ray.get(self.queue.take.remote()) if self._is_new(*event)]
-        for name, task in list(self.running.items()):
-            if task in ended:
-                del self.running[name]
-                events += self._end(name, task)
-        return events
-
-    def _end(self, name, task):
-        """The last events of a training that has ended."""
-        try:
-            result = self.ray.get(task)
-        except Exception as error:  # the training's own, or Ray's after the last retry
-            return [(name, "failed", getattr(error, "cause", None) or error)]
-        if result is None:
-            return [(name, "stopped", None)]
-        # a dying node may not have reported every epoch
-        rows = zip(result["history"].to_dict("records"), result["seconds"], strict=True)
-        missing = [(name, "epoch", pair) for pair in rows if self._is_new(name, "epoch", pair)]
-        return [*missing, (name, "done", result)]
-
-    def _is_new(self, name, kind, content):
-        """Whether an event is not yet reported (a restarted training reports again); from now on it
-        is.
-        """
-        mark = content[0]["epoch"] if kind == "epoch" else kind
-        is_new = mark not in self.reported.get(name, {mark})
-        self.reported.get(name, set()).add(mark)
-        return is_new
+            filesystem.delete_dir(f"{path}/{name}")
 
     def close(self):
         """End what still runs; the finished epochs are kept in the storage."""
-        for task in self.running.values():
-            self.ray.cancel(task, force=True)
         self.ray.shutdown()
 
 
@@ -151,30 +107,30 @@ def shareable(dataset):
 def fit(dataset, settings, folder, on_epoch, on_nondeterministic, on_wait):
     """ferlab.training.loop.fit on the cluster that FERLAB_RAY names.
 
-    Returns (the content of the event "done", a function that removes the checkpoint, to be called
-    once the model is written). on_wait() is called at least once a second. FERLAB_THREADS: threads
-    of the training, else as many as this machine has cores. FERLAB_STORAGE: for the checkpoint,
-    else `folder`.
+    Returns (a dict: model, the .keras file's bytes; history; seconds; parameters; machine;
+    precision, a function that removes the checkpoint, to be called once the model is written).
+    on_wait() is called again and again. FERLAB_THREADS: threads of the training, else as many as
+    this machine has cores. FERLAB_STORAGE: for the checkpoint, else `folder`.
     """
     name, place = folder.name, os.environ.get("FERLAB_STORAGE")
     cluster = Cluster(os.environ["FERLAB_RAY"], _threads(), folder=folder, storage=place)
+
+    def report(_, content):
+        for note in content.get("notes", ()):
+            on_nondeterministic() if note == "nondeterministic" else print(note)
+        if "row" in content:
+            on_epoch(content["row"], content["seconds"])
+
     try:
-        cluster.start(name, cluster.share(dataset), settings)
-        while True:
-            on_wait()
-            for _, kind, content in cluster.events():
-                if kind == "epoch":
-                    on_epoch(*content)
-                elif kind == "resumed":
-                    print("resuming an interrupted training")
-                elif kind == "nondeterministic":
-                    on_nondeterministic()
-                elif kind == "unsaved":
-                    print(content)
-                elif kind == "failed":
-                    raise _user_error(content)
-                elif kind == "done":
-                    return content, lambda: cluster.forget(name)
+        [result] = cluster.run(name, dataset, settings, on_wait, report)
+        if result.error or "failed" in result.metrics:
+            cluster.forget(name)  # it would fail again from there
+            reason = result.error and f"the cluster: {secrets.one_line(result.error)}"
+            raise files.UserError(reason or result.metrics["failed"])
+        finished = dict(result.metrics["finished"])
+        del finished["sha256"]
+        finished["history"] = pd.DataFrame(finished["history"])
+        return finished, lambda: cluster.forget(name)
     finally:
         cluster.close()
 
@@ -184,9 +140,3 @@ def _threads():
     if not threads.isdecimal() or threads == "0":
         raise files.UserError(f"FERLAB_THREADS={threads}: must be a number from 1")
     return int(threads)
-
-
-def _user_error(error):
-    if isinstance(error, files.UserError):
-        return error
-    return files.UserError(f"the cluster: {secrets.one_line(error)}")

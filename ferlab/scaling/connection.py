@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import os
 import socket
 import subprocess
@@ -20,6 +21,12 @@ THREAD_LIMITS = (  # environment variables that limit a training's processor thr
     "TF_NUM_INTEROP_THREADS",
     "NPROC",
 )
+TUNE = {  # what Ray Tune reads of the environment
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no files of its own for each trial
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # a Ctrl-C is ours
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",  # so much at most is lost of its notes when a command dies
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
 
 
 def check_installed():
@@ -36,6 +43,7 @@ def connect(address, threads):
     Workers get this checkout's ferlab, and `threads` processor threads each. Raises UserError.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ |= TUNE
     # Ray's future behaviour, which it otherwise announces on every start
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray would look for its own node for a minute
@@ -44,6 +52,7 @@ def connect(address, threads):
         _check_head(address)
     import ray
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it starts again is no error
     environment = {
         "py_modules": [str(Path(__file__).parents[1])],
         "env_vars": dict.fromkeys(THREAD_LIMITS, str(threads)),

@@ -11,13 +11,18 @@ import time
 import optuna
 
 from ferlab import files, progress
-from ferlab.scaling.search import MAX_FAILURES
+from ferlab.scaling import sweep_file
+from ferlab.scaling.search import MAX_FAILURES, Trial
 from ferlab.secrets import masked
 
 
 def train(search):
     """Train what is missing of a Search in this process; UserError where three trials fail."""
     failures, waiting = [], False
+
+    def objective(trial):
+        search.study.sampler = search.sampler(trial.number)
+        return _value(search, trial)
 
     def ended(study, trial):
         search.line(trial)
@@ -28,13 +33,9 @@ def train(search):
 
     while (missing := search.missing()) > 0:
         optuna.storages.fail_stale_trials(search.study)
-        if search.running() < missing:
-            search.study.optimize(
-                lambda trial: _value(search, search.trial(trial)),
-                n_trials=1,
-                catch=files.UserError,
-                callbacks=[ended],
-            )
+        running = search.study.get_trials(deepcopy=False, states=(search.states.RUNNING,))
+        if len(running) < missing:
+            search.study.optimize(objective, n_trials=1, catch=files.UserError, callbacks=[ended])
             continue
         if not waiting:
             waiting = True
@@ -42,33 +43,41 @@ def train(search):
         time.sleep(1)
 
 
-def _value(search, trial):
-    """Train a Trial; returns its value. Raises what tells Optuna how else it ended."""
+def _value(search, optuna_trial):
+    """Train a trial of Optuna's; returns the accuracy of the epoch whose weights it keeps.
+
+    Raises what tells Optuna how else it ended.
+    """
     from ferlab.training import backend
 
-    checkpoint, wanted = search.folder / f"{trial.key}.npz", trial.settings
+    values = sweep_file.suggest(search.declared, optuna_trial)
+    trial = Trial(search, values, optuna_trial.number)
+    checkpoint, wanted, status = search.folder / f"{trial.key}.npz", trial.settings, "KILLED"
     try:
         backend.start(wanted.backend, wanted.precision, wanted.seed, wanted.devices)
-        history = _history(search, trial, checkpoint)
+        history = _history(search, trial, optuna_trial, checkpoint)
+        status = "FINISHED"
     except (KeyboardInterrupt, OSError):  # it can go on from its checkpoint, after a full disk too
-        search.retry(trial)
-        trial.close("KILLED")
+        search.retry(search.study, search.study.trials[optuna_trial.number])
+        checkpoint = None
         raise
     except optuna.TrialPruned:
-        trial.close("KILLED")
-        checkpoint.unlink(missing_ok=True)
         raise
-    except Exception as error:
-        trial.optuna.set_user_attr("error", masked(error))
-        trial.close("FAILED")
-        checkpoint.unlink(missing_ok=True)  # it would fail again from there
+    except Exception as error:  # it would fail again from its checkpoint
+        optuna_trial.set_user_attr("error", masked(error))
+        status = "FAILED"
         raise
-    trial.close("FINISHED")
-    checkpoint.unlink(missing_ok=True)
-    return search.value(history)
+    except BaseException:
+        checkpoint = None
+        raise
+    finally:
+        trial.close(status)
+        if checkpoint:
+            checkpoint.unlink(missing_ok=True)
+    return float(history.loc[history["chosen"] == 1, "selection_accuracy"].iloc[0])
 
 
-def _history(search, trial, checkpoint):
+def _history(search, trial, optuna_trial, checkpoint):
     """The history (a frame) of one trial, trained in this process."""
     from ferlab.training import loop, schedule
     from ferlab.training.callbacks import Callbacks
@@ -77,7 +86,9 @@ def _history(search, trial, checkpoint):
     costs = schedule.step_costs(settings)
 
     def epoch(row, seconds):
-        if trial.epoch(row):
+        trial.epoch(row)
+        optuna_trial.report(row["selection_accuracy"], row["epoch"])
+        if optuna_trial.should_prune():
             raise optuna.TrialPruned
 
     with contextlib.closing(progress.Progress(settings.epochs, settings.select_on, costs)) as shown:

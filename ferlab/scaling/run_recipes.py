@@ -1,24 +1,19 @@
 """`python -m ferlab run-recipes`: the trainings of several recipes side by side on a Ray cluster;
 everything else by DVC, here.
 
-Each training is the stage's own program with FERLAB_RAY set: locks, resume, MLflow and files are
-those of `dvc repro`. DVC, which runs one stage at a time, then takes the outputs over
-(`dvc commit`) and evaluates them.
+DVC runs one stage at a time, but several DVC at once share a workspace, each waiting for the lock.
+A stage that finds FERLAB_RAY trains on the cluster.
 """
 
-import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from ferlab import files, params, recipes
 
 PIPELINE = recipes.RECIPES / "dvc.yaml"
-COMMIT_LOCK = threading.Lock()  # DVC takes over one result at a time
 
 
 def run(keys, connect=None, report=print):
@@ -37,7 +32,7 @@ def run(keys, connect=None, report=print):
             raise files.UserError(f"{PIPELINE}: no network {key!r}{known}")
     failed = _train(keys, networks, connect, report) if connect else []
     for key in keys:
-        if key not in failed and _dvc("repro", f"evaluate@{key}").returncode:
+        if key not in failed and _dvc("repro", f"evaluate@{key}").wait():
             report(f"{key}: not evaluated")
             failed.append(key)
     return failed
@@ -53,71 +48,38 @@ def _train(keys, networks, connect, report):
         "FERLAB_THREADS": str(cluster.threads),
         "FERLAB_STORAGE": cluster.storage,
     }
+    running, pool = {}, ThreadPoolExecutor(max(cluster.capacity(), 1))
+
+    def train(key):
+        running[key] = _dvc(
+            *("--wait-for-lock", "repro", "--quiet", "--single-item", f"train@{key}"),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,  # a Ctrl-C at the keyboard reaches them once, from below
+        )
+        for line in running[key].stdout:
+            report(f"{key}: {line.rstrip()}")
+        return running[key].wait()
+
     try:
         balanced = dict.fromkeys(f"balance@{networks[key]['recipe']}" for key in keys)
-        if _dvc("repro", *balanced).returncode:
+        if _dvc("repro", *balanced).wait():
             raise files.UserError("dvc repro balance: failed; fix what it says above")
-        stale = [key for key in keys if _is_stale(key)]
-        codes = _side_by_side(
-            stale,
-            max(cluster.capacity(), 1),
-            lambda key, processes: _stage(
-                key, networks[key]["recipe"], environment, processes, report
-            ),
-        )
-    finally:
-        cluster.close()
-    return [key for key, code in zip(stale, codes, strict=True) if code]
-
-
-def _side_by_side(keys, capacity, stage):
-    """The exit codes of stage(key, processes) for all keys, `capacity` at a time; Ctrl-C ends each
-    in order, so that they resume."""
-    processes, pool = {}, ThreadPoolExecutor(capacity)
-    try:
-        return list(pool.map(lambda key: stage(key, processes), keys))
+        return [key for key, code in zip(keys, pool.map(train, keys), strict=True) if code]
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes.values():
-            process.send_signal(signal.SIGINT)
+        for process in running.values():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)  # each ends in order, and resumes later
         raise
+    finally:
+        pool.shutdown()
+        cluster.close()
 
 
-def _stage(key, recipe, environment, processes, report):
-    """Train one key and let DVC take over what it wrote; returns 0 if both went well."""
-    processes[key] = subprocess.Popen(
-        _command(key, recipe),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,  # a Ctrl-C at the keyboard reaches them once, from _side_by_side
-    )
-    for line in processes[key].stdout:
-        report(f"{key}: {line.rstrip()}")
-    code = processes[key].wait()
-    if code:
-        return code
-    with COMMIT_LOCK:
-        return _dvc("commit", "--force", "--quiet", f"train@{key}").returncode
-
-
-def _command(key, recipe):
-    """The stage's command in recipes/dvc.yaml, `cd .. && python -m stages.train ...`, for a key."""
-    command = params.raw(PIPELINE)["stages"]["train"]["do"]["cmd"].partition("python ")[2]
-    command = command.replace("${key}", key).replace("${item.recipe}", recipe)
-    return [sys.executable, *shlex.split(command)]
-
-
-def _is_stale(key):
-    """Whether `dvc repro` would train it; a model in DVC's cache is brought from there."""
-    _dvc("checkout", "--quiet", "--allow-missing", f"train@{key}")
-    status = _dvc("status", "--json", f"train@{key}", stdout=subprocess.PIPE)
-    if status.returncode:
-        raise files.UserError(f"dvc status train@{key}: failed; fix what it says above")
-    return bool(json.loads(status.stdout))
-
-
-def _dvc(verb, *arguments, **options):
-    command = [sys.executable, "-m", "dvc", "--cd", str(recipes.RECIPES), verb, *arguments]
-    return subprocess.run(command, check=False, **options)
+def _dvc(*arguments, **options):
+    """A started DVC."""
+    command = [sys.executable, "-m", "dvc", "--cd", str(recipes.RECIPES), *arguments]
+    return subprocess.Popen(command, **options)

@@ -1,134 +1,120 @@
-"""A sweep while it runs: which trial comes next, and what Optuna, MLflow and the terminal learn of
-each.
+"""A sweep while it runs: its study in Optuna's database, and its trials in MLflow and on the
+terminal.
 """
 
+import hashlib
+import json
+import warnings
 from pathlib import Path
 
+import optuna
+
 from ferlab import params
-from ferlab.files import UserError
 from ferlab.progress import counted
 from ferlab.scaling import sweep_file, sweep_page
-from ferlab.secrets import masked
-from ferlab.tracking import epoch_logger, store
+from ferlab.tracking import epoch_logger
 from ferlab.training import fingerprint
 
 MAX_FAILURES = 3  # one trial may have too high a rate; three are no accident
 MLFLOW_TIMEOUT = 8  # seconds that MLflow may take at a trial's end
+HEARTBEAT = 10  # seconds between the signs of life of a trial that is trained here
+GRACE = 60  # seconds without one after which its process counts as dead
 
 
 class Trial:
-    """A trial while it is trained: suggested by Optuna, reported to Optuna and MLflow."""
+    """A trial while it is trained, and its MLflow run.
 
-    def __init__(self, optuna_trial, sweep, settings, dataset, folder):
-        """sweep: of sweep.yaml. settings: the train section that is varied."""
-        self.study, self.optuna = optuna_trial.study, optuna_trial
-        changes = {
-            key.partition(".")[2]: sweep_file.suggest(self.optuna, key, choices)
-            for key, choices in sweep.ranges.items()
-        }
+    key: the fingerprint of its training, by which its checkpoint is found again.
+    """
+
+    def __init__(self, search, values, number):
+        """values: {key of `ranges`: value}. number: Optuna's, or Tune's name."""
+        self.number = number
+        changes = {key.partition(".")[2]: value for key, value in values.items()}
         # validated, so that a 10 of the file becomes 10.0
-        self.settings = params.Train.model_validate(settings.model_dump() | changes)
-        # the checkpoint is found again by what is trained
-        self.key = fingerprint.fingerprint(self.settings, dataset)
-        self.note, self.epochs = folder / f"{self.key}.json", 0
-        values = params.raw() | {"train": self.settings.model_dump()}
-        name = f"sweep-{self.study.study_name}-{self.optuna.number}"
-        self.logger = epoch_logger.EpochLogger(values, dataset.name, self.key, self.note, name)
+        self.settings = params.Train.model_validate(search.settings.model_dump() | changes)
+        self.key = fingerprint.fingerprint(self.settings, search.dataset)
+        self.note = search.folder / f"{self.key}.json"
+        self.logger = epoch_logger.EpochLogger(
+            params.raw() | {"train": self.settings.model_dump()},
+            search.dataset.name,
+            self.key,
+            self.note,
+            f"sweep-{search.study.study_name}-{number}",
+        )
 
     def epoch(self, row):
-        """Report an epoch (a history row); returns whether Optuna gives this trial up."""
+        """Log an epoch (a history row)."""
         self.logger.epoch(row)
-        self.epochs = row["epoch"]
-        self.optuna.report(row["selection_accuracy"], row["epoch"])
-        return self.optuna.should_prune()
 
     def close(self, status, wait=MLFLOW_TIMEOUT):
         """End its MLflow run with this status. wait: seconds for MLflow."""
         self.logger.close(status, wait)
         self.note.unlink(missing_ok=True)
 
-    def end(self, status, state, value=None, wait=MLFLOW_TIMEOUT):
-        """End it. status: MLflow's. state: Optuna's. wait: seconds for MLflow."""
-        self.close(status, wait)
-        self.study.tell(self.optuna, value, state)
-
 
 class Search:
-    """The trials of a sweep; the same whether they are trained here or on a cluster."""
+    """A sweep's study; the same whether its trials are trained here or on a cluster."""
 
-    def __init__(self, study, sweep, settings, dataset, folder: Path, report):
-        """folder: for checkpoints and notes. report(line): for the terminal. The others as in
-        Trial.
+    def __init__(self, declared, settings, dataset, folder: Path, report):
+        """declared: of sweep.yaml. settings: the train section that is varied. folder: for the
+        database, checkpoints and notes. report(line): for the terminal.
         """
-        from optuna.trial import TrialState
+        self.declared, self.settings, self.dataset = declared, settings, dataset
+        self.folder, self.report, self.states = folder, report, optuna.trial.TrialState
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the heartbeats
+        # a function (study, trial) that adds a trial again, with its epochs so far
+        self.retry = optuna.storages.RetryHeartbeatStaleTrialCallback(
+            inherit_intermediate_values=True
+        )
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{folder / 'study.db'}",
+            engine_kwargs={"connect_args": {"timeout": 60}},  # other processes write there, too
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
+            heartbeat_stale_trial_callback=self.retry,
+        )
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=f"{declared.name}-{self._key()}",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(
+                n_startup_trials=4, n_warmup_steps=settings.epochs // 2
+            ),
+            load_if_exists=True,
+        )
 
-        self.study, self.sweep, self.settings, self.dataset = study, sweep, settings, dataset
-        self.folder, self.report, self.states, self.failures = folder, report, TrialState, 0
+    def _key(self):
+        """What a trial can be compared within: equal data, class weights, code, versions, ranges
+        and fixed parameters. What params.yaml says of a parameter that is searched decides nothing.
+        """
+        compared = [
+            *(
+                fingerprint.fingerprint(each, self.dataset)
+                for each in sweep_file.variants(self.declared, self.settings)
+            ),
+            self.declared.model_dump(exclude={"trials"}),
+        ]
+        text = json.dumps(compared, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def finished(self):
-        """How many trials are complete or pruned."""
+    def sampler(self, number):
+        """Optuna's sampler for the trial of this number, and those after it.
+
+        With the sweep's seed alone, every process, and a sweep that goes on, would ask for the same
+        first trials.
+        """
+        return optuna.samplers.TPESampler(seed=self.declared.seed + number, constant_liar=True)
+
+    def ended(self):
+        """Optuna's trials that are complete or pruned."""
         states = (self.states.COMPLETE, self.states.PRUNED)
-        return len(self.study.get_trials(deepcopy=False, states=states))
+        return self.study.get_trials(deepcopy=False, states=states)
 
     def missing(self):
         """How many trials are still to finish."""
-        return self.sweep.trials - self.finished()
-
-    def running(self):
-        """How many trials are being trained, in whatever process."""
-        return len(self.study.get_trials(deepcopy=False, states=(self.states.RUNNING,)))
-
-    def trial(self, optuna_trial):
-        """A Trial of Optuna's, with its parameters."""
-        # a sampler starts anew in each process: with the same seed all of them, and a sweep that
-        # goes on, would ask for the same first trials
-        seed = self.sweep.seed + optuna_trial.number
-        self.study.sampler = type(self.study.sampler)(seed=seed, constant_liar=True)
-        return Trial(optuna_trial, self.sweep, self.settings, self.dataset, self.folder)
-
-    def ask(self):
-        """The next Trial, for a cluster."""
-        trial = self.trial(self.study.ask())
-        for name, value in store.process().items():
-            trial.optuna.set_user_attr(name, value)
-        return trial
-
-    def value(self, history):
-        """The accuracy by which a finished training counts: of the epoch whose weights it keeps.
-
-        history: a frame.
-        """
-        return float(history.loc[history["chosen"] == 1, "selection_accuracy"].iloc[0])
-
-    def complete(self, trial, history, remark="", wait=MLFLOW_TIMEOUT):
-        """A trial was trained to its end. history: a frame. remark: added to its line."""
-        trial.end("FINISHED", self.states.COMPLETE, self.value(history), wait)
-        self.line(self._frozen(trial), remark)
-
-    def prune(self, trial, wait=MLFLOW_TIMEOUT):
-        """A trial was stopped because Optuna gave it up."""
-        trial.end("KILLED", self.states.PRUNED, wait=wait)
-        self.line(self._frozen(trial))
-
-    def fail(self, trial, error, wait=MLFLOW_TIMEOUT):
-        """A trial failed; UserError at the third."""
-        error = masked(error)  # of a node, perhaps with the address of the storage
-        trial.optuna.set_user_attr("error", error)
-        trial.end("FAILED", self.states.FAIL, wait=wait)
-        self.line(self._frozen(trial))
-        self.failures += 1
-        if self.failures == MAX_FAILURES:
-            raise UserError(f"three trials failed, the last: {error}") from None
-
-    def interrupt(self, trial, wait=MLFLOW_TIMEOUT):
-        """A trial was broken off on the cluster."""
-        trial.end("KILLED", self.states.FAIL, wait=wait)
-        # without its attributes, which name this process
-        self.study.enqueue_trial(trial.optuna.params)
-
-    def retry(self, trial):
-        """Let a trial that was broken off be the first to be tried again."""
-        retry_trial()(self.study, self._frozen(trial))
+        return self.declared.trials - len(self.ended())
 
     def line(self, trial, remark=""):
         """Report how a trial of Optuna's has ended."""
@@ -139,27 +125,4 @@ class Search:
         if trial.state == self.states.PRUNED:
             outcome = f"pruned after {counted(trial.last_step, 'epoch')}"
         words = sweep_page.words(trial.params)
-        self.report(f"trial {self.finished()}/{self.sweep.trials}: {outcome}  {words}")
-
-    def _frozen(self, trial):
-        return self.study.trials[trial.optuna.number]
-
-
-def retry_trial():
-    """Optuna's function (study, trial) that adds the same trial again, with its epochs so far."""
-    import optuna
-
-    return optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
-
-
-def enqueue_dead_trials(study):
-    """Trials on a cluster whose command died count as failed, and are the first to be tried again.
-
-    Those that are trained here have heartbeats instead.
-    """
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs and not store.is_alive(trial.user_attrs):
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params)
+        self.report(f"trial {len(self.ended())}/{self.declared.trials}: {outcome}  {words}")

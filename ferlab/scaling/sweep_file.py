@@ -55,8 +55,12 @@ def load(path):
     return sweep
 
 
-def suggest(trial, key, choices):
-    """The value that Optuna suggests to a trial for a key of `ranges`."""
+def suggest(sweep, trial):
+    """{key of `ranges`: the value that Optuna suggests to a trial}."""
+    return {key: _suggested(trial, key, choices) for key, choices in sweep.ranges.items()}
+
+
+def _suggested(trial, key, choices):
     if isinstance(choices, list):
         return trial.suggest_categorical(key, choices)
     suggest_number = trial.suggest_int if takes_integers(key) else trial.suggest_float

@@ -4,6 +4,7 @@ nothing that was finished.
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 
@@ -18,7 +20,7 @@ from ferlab import params
 from ferlab.data.dataset import Dataset
 from ferlab.files import UserError
 from ferlab.scaling import cluster as clusters
-from ferlab.scaling import storage, sweep
+from ferlab.scaling import sweep, tuning
 from tests import servers
 from tests.repository import Repository, wait_for
 from tests.synthetic import trainable
@@ -82,46 +84,32 @@ def workers():
     training = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith("ray::train"):
+            if " ".join(process.cmdline()).startswith("ray::ImplicitFunc"):
                 training.append(process.pid)
     return training
 
 
 def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monkeypatch):
     made, second = nodes
-    epochs, locations, faults = [], [], []
+    epochs, faults, report = [], [], tuning.Running.report
 
-    class Observed(clusters.Cluster):
-        """Causes the next of `faults` once both trainings have reported an epoch; notes the epochs,
-        and on which nodes the faces lie when a training ends."""
-
-        def share(self, dataset):
-            self.shared = super().share(dataset)
-            return self.shared
-
-        def events(self, wait=0.1):
-            import ray
-
-            events = super().events(wait)
-            epochs.extend(
-                (name, content[0]["epoch"]) for name, kind, content in events if kind == "epoch"
-            )
-            if any(kind == "done" for _, kind, _ in events):
-                objects = ray.experimental.get_object_locations([self.shared])
-                locations.append(objects[self.shared]["node_ids"])
+    def observed(running, trial, content):
+        """Cause the next of `faults` once both trainings have reported an epoch."""
+        report(running, trial, content)
+        if "row" in content:
+            epochs.append((trial.trial_id, content["epoch"]))
             if faults and len({name for name, _ in epochs}) == 2:
                 faults.pop(0)()
-            return events
+
+    monkeypatch.setattr(tuning.Running, "report", observed)
 
     def connect(folder):
-        return Observed(made.address, folder=folder, nodes=2)
+        return clusters.Cluster(made.address, folder=folder, nodes=2)
 
     calm = sweep.sweep(sweep_named(workspace, "calm"), report=lambda line: None, cluster=connect)
     wanted = models(calm)
     assert len(wanted) == 2 == len(set(wanted.values()))
     assert len(epochs) == 8 and len(set(epochs)) == 8
-    assert all(len(nodes) == len(set(nodes)) <= 2 for nodes in locations)
-    assert len(locations[-1]) == 2
 
     epochs.clear()
     faults += [
@@ -136,7 +124,7 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monke
     assert len(epochs) == 8 and len(set(epochs)) == 8, "an epoch was reported twice or never"
     assert lines[-1].startswith("best: ")
 
-    # the driver: Ctrl-C, then the same command
+    # the command: killed, then Ctrl-C, then to its end
     path = sweep_named(workspace, "driver")
     command = [
         sys.executable,
@@ -150,21 +138,34 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monke
         made.address,
     ]
     folder = workspace / ".ferlab/sweeps/driver"
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for(lambda: list(folder.glob("*.npz")) or driver.poll() is not None)
-    driver.send_signal(signal.SIGINT)
-    output = driver.communicate(timeout=120)[0]
-    assert "the same command goes on from there" in output and driver.returncode == 1, output
+
+    def stopped(how, checkpoints):
+        """The command's output, once it was sent a signal after so many checkpoints."""
+        driver = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        wait_for(
+            lambda: (
+                len(list(folder.glob(f"*/*/checkpoint_*{checkpoints}")))
+                or driver.poll() is not None
+            )
+        )
+        driver.send_signal(how)
+        return driver.communicate(timeout=120)[0], driver.returncode
+
+    assert stopped(signal.SIGKILL, 0)[1] == -signal.SIGKILL
+    output, code = stopped(signal.SIGINT, 2)
+    assert "the same command goes on from there" in output and code == 1, output
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert len(re.findall(r"^trial \d/2: ", done.stdout, re.M)) == 2 and "best: " in done.stdout
+    assert "best: " in done.stdout
     import optuna
 
     storage = f"sqlite:///{folder / 'study.db'}"
     [name] = optuna.get_all_study_names(storage)
     again = optuna.load_study(study_name=name, storage=storage)
     assert models(again) == wanted
-    assert {trial.state.name for trial in again.trials} == {"COMPLETE", "FAIL"}
-    assert not list(folder.glob("*.npz"))
+    assert sorted(trial.state.name for trial in again.trials)[:2] == ["COMPLETE", "COMPLETE"]
+    assert not [path for path in folder.iterdir() if path.is_dir()]
 
     from ferlab.tracking import store
 
@@ -240,7 +241,7 @@ def test_what_is_not_there_is_reported_within_ten_seconds(nodes, silent, tmp_pat
     for wrong in ("127.0.0.1", "ray://127.0.0.1:10001", "somewhere:http"):
         assert "must be local, auto or <host>:<port>" in refused(address=wrong, storage=tmp_path)
     assert "--nodes 7: 2 joined within" in refused(address=address, nodes=7, storage=tmp_path)
-    assert "--threads 4: the largest node has 1 cores" in refused(
+    assert "--threads 4: the largest node has 1 core" in refused(
         address=address, threads=4, storage=tmp_path
     )
     (tmp_path / "file").write_text("")
@@ -253,68 +254,69 @@ def test_what_is_not_there_is_reported_within_ten_seconds(nodes, silent, tmp_pat
     )
 
 
-def test_this_machine_alone_a_full_storage_and_a_second_try(workspace, monkeypatch):
-    """No address: Ray is started here, beside the other cluster. The first training cannot store
-    its checkpoint.
+@pytest.fixture
+def single(workspace, monkeypatch):
+    """A function (folder, on_epoch) that trains two epochs on a cluster of this machine alone,
+    started beside the other one; returns what `cluster.fit` gives.
     """
-    monkeypatch.setenv(
-        "RAY_AUTH_MODE", ""
-    )  # Ray sets it for this process; here it ends with the test
+    monkeypatch.setenv("RAY_AUTH_MODE", "")  # Ray sets it for this process; here it ends
     monkeypatch.delenv("RAY_AUTH_MODE")
-    folder = workspace / "a folder"
-    (folder / "full.npz.part").mkdir(parents=True)
+    monkeypatch.setenv("FERLAB_RAY", "local")
     settings = params.load().train.model_copy(update={"epochs": 2})
-    connection, events = clusters.Cluster(threads=os.cpu_count(), folder=folder), []
-    try:
-        shared = connection.share(Dataset.load(workspace / "data/balanced"))
-        for name in ("full", "fine"):
-            connection.start(name, shared, settings)
-        while connection.running:
-            events += connection.events()
-            if "fine" in [name for name, kind, _ in events if kind == "epoch"]:
-                connection.stop("fine")
-        names = [name for name, kind, _ in events if kind == "epoch"]
-        assert names == sorted(names, key=names.index), (
-            "with room for one, two were trained at a time"
-        )
-        kinds = [(name, kind) for name, kind, _ in events]
-        assert kinds.count(("full", "unsaved")) == 1 and ("full", "done") in kinds
-        unsaved = next(content for _, kind, content in events if kind == "unsaved")
-        assert "could not be resumed" in unsaved
-        if ("fine", "stopped") in kinds:  # it may have been faster
-            assert (folder / "fine.npz").exists()
-        events.clear()
-        connection.start("fine", shared, settings)  # once stopped is not stopped for ever
-        while connection.running:
-            events += connection.events()
-        epochs = [content[0]["epoch"] for _, kind, content in events if kind == "epoch"]
-        assert epochs == [1, 2]
-        assert [kind for _, kind, _ in events if kind != "epoch"][-1] == "done"
-    finally:
-        connection.close()
+    dataset = Dataset.load(workspace / "data/balanced")
+
+    def train(folder, on_epoch):
+        return clusters.fit(dataset, settings, folder, on_epoch, lambda: None, lambda: None)
+
+    return train
 
 
-def test_checkpoints_lie_in_s3_too(tmp_path, monkeypatch):
+def test_a_full_storage_costs_the_resume_and_not_the_training(single, workspace, capsys):
+    epochs, folder = [], workspace / "a folder"
+
+    def full(row, seconds):
+        """After the first epoch there is no room for the second's checkpoint, nor the last."""
+        epochs.append(row["epoch"])
+        [trial] = (path.parent for path in folder.glob("*/*/checkpoint_000000"))
+        for number in (1, 2):
+            (trial / f"checkpoint_{number:06}").write_text("in the way")
+
+    finished, forget = single(folder, full)
+    assert epochs == [1, 2] and len(finished["history"]) == 2
+    assert capsys.readouterr().out.count("could not be resumed") == 1
+    assert zipfile.is_zipfile(io.BytesIO(finished["model"]))
+    forget()
+    assert not list(folder.iterdir())
+
+
+def test_checkpoints_lie_in_s3_too_and_a_second_command_resumes_from_there(
+    single, workspace, tmp_path, monkeypatch, capsys
+):
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()  # which knows another address, of the test before
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ferlab")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("FERLAB_STORAGE", "s3://sweeps/first")
+    epochs = []
+
+    def breaks(row, seconds):
+        epochs.append(row["epoch"])
+        if len(epochs) == 1:
+            raise UserError("dvc has ended")
+
     with servers.s3(tmp_path, "sweeps") as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        stored = storage.Checkpoint("s3://sweeps/first", "abc")
-        local = tmp_path / "checkpoint.npz"
-        stored.get(local)
-        assert not local.exists()
-        for content in (b"one", b"two"):
-            local.write_bytes(content)
-            stored.put(local)
-            storage.Checkpoint("s3://sweeps/first", "abc").get(local)
-            assert local.read_bytes() == content
-        stored.remove()
-        local.unlink()
-        stored.get(local)
-        assert not local.exists()
+        with pytest.raises(UserError, match="^dvc has ended"):
+            single(workspace / "stage", breaks)
+        _, forget = single(workspace / "stage", breaks)
+        assert "resuming an interrupted training" in capsys.readouterr().out
+        assert epochs in ([1, 1, 2], [1, 2])
+        stored = s3fs.S3FileSystem()
+        assert stored.find("sweeps/first/stage")
+        forget()
+        stored.invalidate_cache()
+        assert not stored.find("sweeps/first/stage")
     s3fs.S3FileSystem.clear_instance_cache()
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pandas as pd
@@ -18,7 +19,7 @@ import pytest
 from ferlab import params
 from ferlab.data.dataset import Dataset
 from ferlab.files import UserError
-from ferlab.scaling import search, storage, sweep, sweep_file
+from ferlab.scaling import search, sweep, sweep_file
 from ferlab.training import checkpoint, fingerprint
 from tests.repository import TOP, wait_for
 from tests.synthetic import trainable
@@ -53,7 +54,7 @@ def trained_epochs(monkeypatch):
     epochs, report = [], search.Trial.epoch
 
     def epoch(self, row):
-        epochs.append((self.optuna.number, row["epoch"]))
+        epochs.append((self.number, row["epoch"]))
         return report(self, row)
 
     monkeypatch.setattr(search.Trial, "epoch", epoch)
@@ -65,8 +66,8 @@ def trained_epochs(monkeypatch):
 def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials(
     workspace, monkeypatch, end
 ):
-    monkeypatch.setattr(sweep, "HEARTBEAT", 1)
-    monkeypatch.setattr(sweep, "GRACE", 1)
+    monkeypatch.setattr(search, "HEARTBEAT", 1)
+    monkeypatch.setattr(search, "GRACE", 1)
     epochs = trained_epochs(monkeypatch)
     with monkeypatch.context() as patch:
         report = search.Trial.epoch
@@ -106,9 +107,9 @@ def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials
 
 SHARED = """
 from ferlab.scaling import search, sweep
-sweep.HEARTBEAT, sweep.GRACE = 1, 4
+search.HEARTBEAT, search.GRACE = 1, 4
 def epoch(self, row, report=search.Trial.epoch):
-    print("trial", self.optuna.number, "epoch", row["epoch"], flush=True)
+    print("trial", self.number, "epoch", row["epoch"], flush=True)
     return report(self, row)
 search.Trial.epoch = epoch
 sweep.sweep()
@@ -161,96 +162,53 @@ def mlflow_runs():
         return client.search_runs(experiments)
 
 
-class FakeCluster:
-    """A cluster with room for two whose trainings are over at once: four epochs of accuracy 0.5,
-    every third training of only 0.1. failing: the numbers of trainings that fail at their end.
-    interrupt: raised in the middle of the third training."""
+@pytest.fixture
+def instant(monkeypatch):
+    """Trainings that are over at once: four epochs of accuracy 0.5, every third of only 0.1.
 
-    def __init__(self, interrupt=None, failing=(), capacity=2):
-        self.interrupt, self.failing, self.capacity = interrupt, failing, lambda: capacity
-        self.running, self.stopped, self.forgotten = {}, set(), []
-        self.most_at_a_time, self.started = 0, 0
+    Its attributes change that: failing, the numbers of trainings that fail; interrupt, raised in
+    the third one's second epoch; accuracies and chosen, of all. keys: of those that were begun.
+    """
+    trainings = SimpleNamespace(keys=[], failing=(), interrupt=None, accuracies=None, chosen=4)
 
-    def __call__(self, folder):
-        return self
+    def fit(dataset, settings, checkpoint, callbacks):
+        checkpoint.write_bytes(b"")
+        trainings.keys.append(checkpoint.stem)
+        number, rows = len(trainings.keys), []
+        if number in trainings.failing:
+            raise UserError("no")
+        for epoch in range(1, 5):
+            if trainings.interrupt and (number, epoch) == (3, 2):
+                raise trainings.interrupt
+            usual = 4 * [0.5 if number % 3 else 0.1]
+            row = {"epoch": epoch, "running_loss": 1.0, "selection_loss": 1.0}
+            row["selection_accuracy"] = (trainings.accuracies or usual)[epoch - 1]
+            callbacks.on_epoch(row, 1.0)
+            rows.append(row | {"chosen": int(epoch == trainings.chosen)})
+        return None, pd.DataFrame(rows), 4 * [1.0]
 
-    def share(self, dataset):
-        return dataset
-
-    def start(self, name, shared, settings):
-        self.started += 1
-        self.stopped.discard(name)
-        self.running[name] = {"number": self.started, "epochs": 0}
-        self.most_at_a_time = max(self.most_at_a_time, len(self.running))
-
-    def stop(self, name):
-        self.stopped.add(name)
-
-    def forget(self, name):
-        self.forgotten.append(name)
-
-    def close(self):
-        self.running = {}
-
-    def events(self):
-        events = []
-        for name, training in list(self.running.items()):
-            if self.interrupt and training == {"number": 3, "epochs": 1}:
-                raise self.interrupt
-            training["epochs"] += 1
-            rows = self.history(training)
-            events.append((name, "epoch", (rows[-1], 1.0)))
-            if name in self.stopped or training["epochs"] == 4:
-                del self.running[name]
-                events.append(self.end(name, training, rows))
-        return events
-
-    def history(self, training):
-        row = {"running_loss": 1.0, "selection_loss": 1.0}
-        row["selection_accuracy"] = 0.5 if training["number"] % 3 else 0.1
-        return [
-            row | {"epoch": epoch + 1, "chosen": int(epoch == 3)}
-            for epoch in range(training["epochs"])
-        ]
-
-    def end(self, name, training, rows):
-        if name in self.stopped:
-            return name, "stopped", None
-        if training["number"] in self.failing:
-            return name, "failed", UserError("no")
-        result = {"history": pd.DataFrame(rows), "seconds": [1.0] * 4, "model": name.encode()}
-        return name, "done", result
+    monkeypatch.setattr("ferlab.training.loop.fit", fit)
+    silent = SimpleNamespace(epoch=lambda row: None, close=lambda status, wait: None)
+    monkeypatch.setattr(search.epoch_logger, "EpochLogger", lambda *arguments: silent)
+    monkeypatch.setattr("ferlab.training.backend.start", lambda *arguments: None)
+    return trainings
 
 
-def test_a_cluster_is_kept_full_and_hopeless_trials_are_stopped(workspace):
+def test_hopeless_trials_are_stopped_and_their_checkpoints_go(workspace, instant):
     text = (workspace / "params.yaml").read_text()
     (workspace / "params.yaml").write_text(text.replace("epochs: 2", "epochs: 4"))
     (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 9"))
-    lines, cluster = [], FakeCluster()
-    study = sweep.sweep(report=lines.append, cluster=cluster)
+    lines = []
+    study = sweep.sweep(report=lines.append)
     states = [trial.state.name for trial in study.trials]
-    assert len(states) == 9 and cluster.most_at_a_time == 2 and cluster.started == 9
     # the first four are never pruned
-    assert states[5] == states[8] == "PRUNED" and states.count("PRUNED") == 2
-    assert len(cluster.forgotten) == 9 and sum("pruned after" in line for line in lines) == 2
+    assert states[5] == states[8] == "PRUNED" and states.count("PRUNED") == 2 and len(states) == 9
+    assert sum("pruned after 2 epochs" in line for line in lines) == 2
     assert lines[-1].startswith("best: 50.00 %")
+    assert not list((workspace / ".ferlab/sweeps/tiny").glob("*.npz"))
 
 
-def test_a_checkpoint_that_does_not_arrive_leaves_nothing_in_the_storage(tmp_path):
-    kept = storage.Checkpoint((tmp_path / "there").as_uri(), "kept")
-    (tmp_path / "checkpoint").write_text("first")
-    kept.put(tmp_path / "checkpoint")
-
-    def breaks(*arguments):
-        raise OSError("connection lost")
-
-    kept.files.mv = breaks
-    with pytest.raises(OSError, match="connection lost"):
-        kept.put(tmp_path / "checkpoint")
-    assert [file.name for file in (tmp_path / "there").iterdir()] == ["kept.npz"]
-
-
-def study_of(workspace, cluster=None, trials=1, **changes):
+def study_of(workspace, trials=1, **changes):
     """The study of a sweep of one trial. changes: of lines of params.yaml, by the key."""
     path = workspace / "params.yaml"
     before = text = path.read_text()
@@ -260,13 +218,13 @@ def study_of(workspace, cluster=None, trials=1, **changes):
     path.write_text(text)
     (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", f"trials: {trials}"))
     try:
-        return sweep.sweep(report=lambda line: None, cluster=cluster or FakeCluster())
+        return sweep.sweep(report=lambda line: None)
     finally:
         path.write_text(before)
 
 
 def test_a_sweep_takes_no_trial_of_other_data_code_versions_or_fixed_parameters(
-    workspace, monkeypatch
+    workspace, instant, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody: this is of Optuna
     names = [study_of(workspace).study_name]
@@ -311,24 +269,12 @@ def test_the_code_of_every_network_that_a_sweep_tries_counts(workspace, settings
     assert {each.learning_rate for each in tried} == {0.0001}
 
 
-class FadingCluster(FakeCluster):
-    """One whose trainings are best after two of their four epochs."""
-
-    def history(self, training):
-        rows = super().history(training)
-        chosen = 1 if self.keep == "best" else 3
-        accuracies = (0.2, 0.6, 0.5, 0.4)
-        return [
-            row | {"selection_accuracy": accuracies[epoch], "chosen": int(epoch == chosen)}
-            for epoch, row in enumerate(rows)
-        ]
-
-
-@pytest.mark.parametrize(("keep", "value"), [("best", 0.6), ("last", 0.4)])
-def test_a_trial_counts_with_the_epoch_whose_weights_it_keeps(workspace, keep, value):
-    cluster = FadingCluster()
-    cluster.keep = keep
-    assert study_of(workspace, cluster, keep=keep).best_value == value
+@pytest.mark.parametrize(("keep", "chosen", "value"), [("best", 2, 0.6), ("last", 4, 0.4)])
+def test_a_trial_counts_with_the_epoch_whose_weights_it_keeps(
+    workspace, instant, keep, chosen, value
+):
+    instant.accuracies, instant.chosen = (0.2, 0.6, 0.5, 0.4), chosen
+    assert study_of(workspace, keep=keep).best_value == value
     page = (workspace / "reports/sweep.md").read_text()
     assert ("keeps its last epoch" in page) == (keep == "last")
 
@@ -341,17 +287,17 @@ def test_a_sweep_here_takes_as_many_devices_as_the_parameters_say(workspace):
         sweep.sweep(report=lambda line: None)
 
 
-def test_three_failures_end_a_sweep_and_one_does_not(workspace):
-    cluster = FakeCluster(failing=[2], capacity=1)
-    study = sweep.sweep(report=lambda line: None, cluster=cluster)
+def test_three_failures_end_a_sweep_and_one_does_not(workspace, instant):
+    instant.failing = [2]
+    study, folder = sweep.sweep(report=lambda line: None), workspace / ".ferlab/sweeps"
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"] + 3 * ["COMPLETE"]
-    assert len(cluster.forgotten) == 5  # no checkpoint stays, that of the failed one neither
+    assert not list(folder.rglob("*.npz"))  # that of the failed one neither
     (workspace / "sweep.yaml").write_text(SWEEP.replace("name: tiny", "name: other"))
+    instant.keys.clear()
+    instant.failing = [1, 2, 3]
     with pytest.raises(UserError, match="three trials failed, the last: no"):
-        cluster = FakeCluster(failing=[1, 2, 3], capacity=1)
-        sweep.sweep(report=lambda line: None, cluster=cluster)
-    with pytest.raises(UserError, match="no node left that is large enough"):
-        sweep.sweep(report=lambda line: None, cluster=FakeCluster(capacity=0))
+        sweep.sweep(report=lambda line: None)
+    assert not list(folder.rglob("*.npz"))
 
 
 @pytest.mark.slow
@@ -407,18 +353,55 @@ def test_what_means_something_on_a_cluster_only_is_not_ignored(arguments, monkey
     assert "means something with --engine ray only" in str(caught.value)
 
 
-def test_ctrl_c_leaves_a_cluster_s_trials_to_be_tried_again(workspace):
-    with pytest.raises(KeyboardInterrupt):
-        sweep.sweep(report=lambda line: None, cluster=FakeCluster(KeyboardInterrupt()))
-    cluster = FakeCluster()
-    study = sweep.sweep(report=lambda line: None, cluster=cluster)
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_what_breaks_a_trial_off_leaves_it_to_be_tried_again(workspace, instant, end):
+    instant.interrupt = end
+    with pytest.raises(type(end) if isinstance(end, OSError) else end):
+        sweep.sweep(report=lambda line: None)
+    assert len(list((workspace / ".ferlab/sweeps/tiny").glob("*.npz"))) == 1
+    study = sweep.sweep(report=lambda line: None)
     states = [trial.state.name for trial in study.trials]
-    assert states.count("COMPLETE") == 4 and states.count("FAIL") == 2 and cluster.started == 2
-    interrupted, complete = (
-        [trial.params for trial in study.trials if trial.state.name == state]
-        for state in ("FAIL", "COMPLETE")
-    )
-    assert complete[2:] == interrupted
+    assert states == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[3].params == study.trials[2].params
+    assert instant.keys[2] == instant.keys[3]
+
+
+def test_what_ray_tune_says_of_trials_goes_into_the_study_once(workspace):
+    """Ray Tune's side of a sweep, without a cluster."""
+    from ferlab.scaling import tuning
+
+    lines, declared = [], sweep_file.load("sweep.yaml")
+    data = Dataset.load(workspace / "data/balanced")
+    begun = search.Search(declared, params.load().train, data, workspace, lines.append)
+    running = tuning.Running(begun)
+
+    def ends(name, error_file=None, **result):
+        config = {"train.learning_rate": 0.01, "train.dropout": 0.2}
+        result = {"epoch": 2, "kept": 0.3} | result
+        running.end(
+            SimpleNamespace(trial_id=name, config=config, last_result=result, error_file=error_file)
+        )
+        return begun.study.trials[-1]
+
+    assert ends("a", finished={"sha256": "0", "seconds": [60.0, 5.0]}).state.name == "COMPLETE"
+    assert begun.study.best_value == 0.3 and begun.study.best_trial.user_attrs["model"] == "0"
+    assert ends("b").state.name == "PRUNED"
+    assert lines[0].startswith("trial 1/4: 30.00 % of public, 65 s  learning_rate 0.01")
+    assert lines[1].startswith("trial 2/4: pruned after 2 epochs")
+    ends("b")  # told again by what a killed command had not yet noted
+    assert len(begun.study.trials) == 2 and begun.missing() == 2
+    assert ends("c", failed="too high a rate").state.name == "FAIL"
+    assert lines[-1] == "trial 2 failed: too high a rate"
+    ends("d", error_file="error.txt")
+    running.wait()
+    ends("e", failed="no")
+    with pytest.raises(UserError, match="three trials failed, the last: no"):
+        running.wait()
+
+    asked = tuning.optuna_search(begun)
+    assert set(asked.suggest("f")) == {"train.learning_rate", "train.dropout"}
+    known = [trial.state.name for trial in asked._ot_study.trials]
+    assert known == ["COMPLETE", "PRUNED", "RUNNING"]
 
 
 @pytest.mark.parametrize(
