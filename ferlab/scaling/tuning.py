@@ -8,7 +8,7 @@ import functools
 import time
 
 import optuna
-from ray.tune.schedulers import MedianStoppingRule
+from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from ferlab import files, progress
@@ -16,7 +16,14 @@ from ferlab.scaling import sweep_file
 from ferlab.scaling.search import MAX_FAILURES, MLFLOW_TIMEOUT, Trial
 from ferlab.training import checkpoint
 
-MIN_TRIALS = 4  # that are trained to their end before one may be stopped
+
+class Median(MedianStoppingRule):
+    """Tune's median rule, without the turns that trials take there while few of them have run: each
+    turn costs a start.
+    """
+
+    def _on_insufficient_samples(self, *_):
+        return TrialScheduler.CONTINUE
 
 
 class Running:
@@ -46,23 +53,26 @@ class Running:
         name, result, study = tune_trial.trial_id, tune_trial.last_result, self.search.study
         drawn = optuna.trial.FixedTrial(tune_trial.config)
         sweep_file.suggest(self.search.declared, drawn)
-        ended = {"params": drawn.params, "distributions": drawn.distributions}
-        attributes, states, spent = {"tune": name}, self.search.states, ""
-        if reason := tune_trial.error_file and "its process died" or result.get("failed"):
+        reason, finished, spent = result.get("failed"), result.get("finished"), ""
+        if tune_trial.status == "ERROR":  # Ray's, after the last retry
+            reason = "its process died again and again"
+        outcome = {"value": None if reason else result["kept"], "user_attrs": {"tune": name}}
+        if reason:
             self.failed.append(reason)
-            ended["state"], status = states.FAIL, "FAILED"
-            attributes["error"] = reason
-        else:
-            is_whole = "finished" in result  # else the median rule has stopped it
-            ended["state"] = states.COMPLETE if is_whole else states.PRUNED
-            ended["value"], status = result["kept"], "FINISHED" if is_whole else "KILLED"
-            ended["intermediate_values"] = {result["epoch"]: result["kept"]}
-            if is_whole:
-                attributes["model"] = result["finished"]["sha256"]
-                spent = f", {progress.duration(sum(result['finished']['seconds']))}"
+            state, status = "FAIL", "FAILED"
+            outcome["user_attrs"]["error"] = reason
+        elif finished:
+            state, status = "COMPLETE", "FINISHED"
+            outcome["user_attrs"]["model"] = finished["sha256"]
+            spent = f", {progress.duration(sum(finished['seconds']))}"
+        else:  # the median rule has stopped it
+            state, status = "PRUNED", "KILLED"
+            outcome["intermediate_values"] = {result["epoch"]: result["kept"]}
         self.close(name, status)
         if name not in [each.user_attrs.get("tune") for each in study.trials]:
-            study.add_trial(optuna.trial.create_trial(**ended, user_attrs=attributes))
+            outcome |= {"params": drawn.params, "distributions": drawn.distributions}
+            outcome["state"] = self.search.states[state]
+            study.add_trial(optuna.trial.create_trial(**outcome))
             self.search.line(study.trials[-1], spent)
 
     def close(self, name, status):
@@ -78,6 +88,7 @@ def train(search, connected):
     The Cluster is closed.
     """
     running, name = Running(search), search.study.study_name
+    half = search.settings.epochs // 2
     try:
         with checkpoint.lock(search.folder / "cluster.lock") as alone:
             if not alone:
@@ -92,11 +103,7 @@ def train(search, connected):
                     running.end,
                     num_samples=missing,
                     search_alg=optuna_search(search),
-                    scheduler=MedianStoppingRule(
-                        "epoch",
-                        grace_period=search.settings.epochs // 2 + 1,
-                        min_samples_required=MIN_TRIALS,
-                    ),
+                    scheduler=Median("epoch", grace_period=half + 1, min_samples_required=4),
                 )
                 running.wait()
                 connected.forget(name)

@@ -375,11 +375,11 @@ def test_what_ray_tune_says_of_trials_goes_into_the_study_once(workspace):
     begun = search.Search(declared, params.load().train, data, workspace, lines.append)
     running = tuning.Running(begun)
 
-    def ends(name, error_file=None, **result):
+    def ends(name, status="TERMINATED", **result):
         config = {"train.learning_rate": 0.01, "train.dropout": 0.2}
         result = {"epoch": 2, "kept": 0.3} | result
         running.end(
-            SimpleNamespace(trial_id=name, config=config, last_result=result, error_file=error_file)
+            SimpleNamespace(trial_id=name, config=config, last_result=result, status=status)
         )
         return begun.study.trials[-1]
 
@@ -392,7 +392,7 @@ def test_what_ray_tune_says_of_trials_goes_into_the_study_once(workspace):
     assert len(begun.study.trials) == 2 and begun.missing() == 2
     assert ends("c", failed="too high a rate").state.name == "FAIL"
     assert lines[-1] == "trial 2 failed: too high a rate"
-    ends("d", error_file="error.txt")
+    ends("d", status="ERROR")
     running.wait()
     ends("e", failed="no")
     with pytest.raises(UserError, match="three trials failed, the last: no"):
