@@ -11,7 +11,7 @@ import optuna
 
 from ferlab import params
 from ferlab.progress import counted
-from ferlab.scaling import sweep_file, sweep_page
+from ferlab.scaling import sweep, sweep_file
 from ferlab.tracking import epoch_logger
 from ferlab.training import fingerprint
 
@@ -124,5 +124,5 @@ class Search:
         outcome = f"{100 * trial.value:.2f} % of {self.settings.select_on}{remark}"
         if trial.state == self.states.PRUNED:
             outcome = f"pruned after {counted(trial.last_step, 'epoch')}"
-        words = sweep_page.words(trial.params)
+        words = sweep.words(trial.params)
         self.report(f"trial {len(self.ended())}/{self.declared.trials}: {outcome}  {words}")
