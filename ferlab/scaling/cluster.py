@@ -71,7 +71,8 @@ class Cluster:
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                # the last but one, too: it is what Tune's notes may know when the command dies
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
                 callbacks=[Told()],
                 verbose=0,
             )
