@@ -408,7 +408,10 @@ def test_trials_on_a_cluster_take_no_turns():
     """While few have run, Tune's own rule lets the others wait, each at the price of a start."""
     from ferlab.scaling import tuning
 
-    runs, waits = (type("Trial", (), {"status": status})() for status in ("RUNNING", "PENDING"))
+    runs, waits = (
+        type("Trial", (), {"status": status, "trial_id": status})()
+        for status in ("RUNNING", "PENDING")
+    )
     rule = tuning.Median("epoch", "kept", "max", grace_period=1, min_samples_required=4)
     controller = SimpleNamespace(get_live_trials=lambda: [runs, waits])
     decided = rule.on_trial_result(controller, runs, {"epoch": 3, "kept": 0.5})
