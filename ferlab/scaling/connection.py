@@ -12,8 +12,7 @@ from pathlib import Path
 
 from ferlab.files import UserError, one_line
 
-SERVER_TIMEOUT = 8  # seconds that the head node may take to answer
-JOIN_TIMEOUT = 4  # seconds that a node may join late
+PATIENCE = "8"  # seconds that the head node may take to answer; a node may join half of it late
 THREAD_LIMITS = (  # environment variables that limit a training's processor threads
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -37,6 +36,14 @@ def check_installed():
         )
 
 
+def patience():
+    """PATIENCE, or FERLAB_PATIENCE: a machine that is very busy starts even Python slowly."""
+    seconds = os.environ.get("FERLAB_PATIENCE") or PATIENCE
+    if not seconds.isdecimal() or seconds == "0":
+        raise UserError(f"FERLAB_PATIENCE={seconds}: must be a number of seconds from 1")
+    return int(seconds)
+
+
 def connect(address, threads):
     """The package ray, connected to `address`: local, auto, or <host>:<port> of the head node.
 
@@ -47,7 +54,7 @@ def connect(address, threads):
     # Ray's future behaviour, which it otherwise announces on every start
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray would look for its own node for a minute
-    os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(SERVER_TIMEOUT))
+    os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(patience()))
     if address != "local":
         _check_head(address)
     import ray
@@ -78,11 +85,12 @@ def wait_for_nodes(ray, nodes, threads, has_storage):
 
     threads: the cores that one node at least must have. has_storage: whether --storage was given.
     """
-    deadline = time.monotonic() + JOIN_TIMEOUT
+    late = patience() / 2
+    deadline = time.monotonic() + late
     while len(alive := living_nodes(ray)) < nodes:
         if time.monotonic() > deadline:
             raise UserError(
-                f"--nodes {nodes}: {len(alive)} joined within {JOIN_TIMEOUT} seconds; "
+                f"--nodes {nodes}: {len(alive)} joined within {late:g} seconds; "
                 "look at `ray status`, or ask for fewer"
             )
         time.sleep(0.2)
@@ -111,7 +119,7 @@ def _check_head(address):
     command = [sys.executable, "-m", "ray.scripts.scripts", "status"]
     if address != "auto":
         command += ["--address", address]
-    modes, deadline = [os.environ.get("RAY_AUTH_MODE")], time.monotonic() + SERVER_TIMEOUT
+    modes, deadline = [os.environ.get("RAY_AUTH_MODE")], time.monotonic() + patience()
     if not modes[0] and Path("~/.ray/auth_token").expanduser().exists():
         modes.append("token")  # `ray start --head` asks for the token by itself where there is one
     for mode in modes:
@@ -135,7 +143,7 @@ def _check_port(address):
             f"--address {address}: must be local, auto or <host>:<port> of the head node"
         )
     try:
-        socket.create_connection((host, int(port)), timeout=SERVER_TIMEOUT / 2).close()
+        socket.create_connection((host, int(port)), timeout=patience() / 2).close()
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--address {address}: nobody answers ({one_line(error)}); start it: ray start --head"

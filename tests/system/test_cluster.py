@@ -20,7 +20,7 @@ from ferlab import params
 from ferlab.data.dataset import Dataset
 from ferlab.files import UserError
 from ferlab.scaling import cluster as clusters
-from ferlab.scaling import connection, sweep, tuning
+from ferlab.scaling import sweep, tuning
 from tests import servers
 from tests.repository import Repository, wait_for
 from tests.synthetic import trainable
@@ -32,14 +32,6 @@ trials: 2
 seed: 0
 ranges:
   train.learning_rate: {from: 0.0001, to: 0.02, log: true}
-"""
-
-# ferlab's command on a machine so busy that Ray does not answer within the usual seconds
-PATIENT = """
-from ferlab.__main__ import main
-from ferlab.scaling import connection
-connection.SERVER_TIMEOUT = connection.JOIN_TIMEOUT = 60
-main()
 """
 
 
@@ -56,6 +48,12 @@ def nodes():
     second = made.add_node(num_cpus=1, object_store_memory=10**8)
     yield made, second
     made.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """These tests may run beside others that use all cores."""
+    monkeypatch.setenv("FERLAB_PATIENCE", "60")
 
 
 @pytest.fixture
@@ -110,8 +108,6 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monke
                 faults.pop(0)()
 
     monkeypatch.setattr(tuning.Running, "report", observed)
-    monkeypatch.setattr(connection, "SERVER_TIMEOUT", 60)
-    monkeypatch.setattr(connection, "JOIN_TIMEOUT", 60)
 
     def connect(folder):
         return clusters.Cluster(made.address, folder=folder, nodes=2)
@@ -137,7 +133,7 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monke
     # the command: killed, then Ctrl-C, then to its end
     path = sweep_named(workspace, "driver")
     options = ["--engine", "ray", "--address", made.address]
-    command = [sys.executable, "-c", PATIENT, "sweep", path, *options]
+    command = [sys.executable, "-m", "ferlab", "sweep", path, *options]
     folder = workspace / ".ferlab/sweeps/driver"
 
     def stopped(how, checkpoints):
@@ -234,6 +230,7 @@ def refused(storage, **arguments):
 
 
 def test_what_is_not_there_is_reported_within_ten_seconds(nodes, silent, tmp_path, monkeypatch):
+    monkeypatch.delenv("FERLAB_PATIENCE")
     address = nodes[0].address
     assert "nobody answers" in refused(address=f"127.0.0.1:{servers.free_port()}", storage=tmp_path)
     assert "no Ray cluster answers there" in refused(
@@ -241,6 +238,11 @@ def test_what_is_not_there_is_reported_within_ten_seconds(nodes, silent, tmp_pat
     )
     for wrong in ("127.0.0.1", "ray://127.0.0.1:10001", "somewhere:http"):
         assert "must be local, auto or <host>:<port>" in refused(address=wrong, storage=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setenv("FERLAB_PATIENCE", "soon")
+        assert "FERLAB_PATIENCE=soon: must be a number" in refused(
+            address=address, storage=tmp_path
+        )
     assert "--nodes 7: 2 joined within" in refused(address=address, nodes=7, storage=tmp_path)
     assert "--threads 4: the largest node has 1 core" in refused(
         address=address, threads=4, storage=tmp_path
