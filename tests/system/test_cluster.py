@@ -314,12 +314,12 @@ def test_checkpoints_lie_in_s3_too_and_a_second_command_resumes_from_there(
     with servers.s3(tmp_path, "sweeps") as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         with pytest.raises(UserError, match="^dvc has ended"):
-            single(workspace / "stage", epoch, ends, epochs=12)
+            single(workspace / "stage", epoch, ends, epochs=10)
         again = len(epochs)
-        finished, forget = single(workspace / "stage", epoch, lambda: None, epochs=12)
+        finished, forget = single(workspace / "stage", epoch, lambda: None, epochs=10)
         assert "resuming an interrupted training" in capsys.readouterr().out
-        assert 1 < epochs[again] < 12 and epochs[again:] == list(range(epochs[again], 13))
-        assert list(finished["history"]["epoch"]) == list(range(1, 13))
+        assert 1 < epochs[again] < 10 and epochs[again:] == list(range(epochs[again], 11))
+        assert list(finished["history"]["epoch"]) == list(range(1, 11))
         stored = s3fs.S3FileSystem()
         assert stored.find("sweeps/first/stage")
         forget()
@@ -335,7 +335,10 @@ def test_the_workspace_is_trained_on_the_cluster_to_the_same_bytes(nodes, tmp_pa
     model = repository.path / "models/model.keras"
     wanted = hashlib.sha256(model.read_bytes()).hexdigest()
     said = repository(
-        "dvc repro --force --single-item train", FERLAB_RAY=nodes[0].address, FERLAB_THREADS="1"
+        "dvc repro --force --single-item train",
+        FERLAB_RAY=nodes[0].address,
+        FERLAB_THREADS="1",
+        FERLAB_PATIENCE="60",
     )
     assert "epoch   2/2" in said
     assert hashlib.sha256(model.read_bytes()).hexdigest() == wanted
@@ -360,12 +363,12 @@ def test_recipes_are_trained_side_by_side_and_evaluated(nodes, tmp_path):
     command = (
         f"python -m ferlab run-recipes {keys} --engine ray --address {nodes[0].address} --threads 1"
     )
-    said = repository(command)
+    said = repository(command, FERLAB_PATIENCE="60")
     assert "ho_2016_baseline: epoch   1/1" in said and "speedrun: epoch   1/1" in said
     for key in ("ho_2016_baseline", "speedrun"):
         assert (repository.path / f"recipes/results/{key}/metrics.json").exists()
         assert repository(f"dvc --cd recipes status -q train@{key} evaluate@{key}") == ""
-    assert ": epoch" not in repository(command)  # nothing is stale
+    assert ": epoch" not in repository(command, FERLAB_PATIENCE="60")  # nothing is stale
     wrong = repository.run("python -m ferlab run-recipes silva --engine ray")
     assert (
         wrong.returncode == 1
