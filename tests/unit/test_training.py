@@ -27,7 +27,7 @@ from ferlab.training import (
     optimizers,
     schedule,
 )
-from ferlab.training.callbacks import Callbacks
+from ferlab.training.callbacks import Callbacks, Reporter
 from tests.synthetic import make
 
 PARAMETERS = {
@@ -513,6 +513,15 @@ def test_where_public_is_large_epochs_are_compared_on_a_part_of_it():
     assert len(loop._affordable(many, 4).faces) == loop.MIN_SELECTION
     assert len(loop._affordable(many, 6000).faces) == 3000
     assert len(loop._affordable(many, 28709).faces) == 5000
+
+
+@pytest.mark.parametrize("content", ["", "[1", "3", "null", "[1]", '"x"'])
+def test_a_damaged_memory_of_what_repeats_is_as_good_as_none(tmp_path, settings, content):
+    memory = tmp_path / "memory.json"
+    memory.write_text(content)
+    reporter = Reporter(settings(**TINY).train, None, memory)
+    reporter.progress.close()
+    assert reporter.known_repeats == {}
 
 
 @pytest.mark.slow
