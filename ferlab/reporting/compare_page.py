@@ -97,22 +97,27 @@ def text(compared):
     head = f"{compared['split']} of {compared['dataset']}, {compared['n']:,} images{folded}"
     lines = [head, *[compared["note"]] * bool(compared["note"]), ""]
     lines += [*_accuracies(compared), *_differences(compared), ""]
-    lines += _columns("F1 by class", names)
-    lines += [
-        f"  {label:<24}"
-        + "".join(f"{scores['per_class'][label]['f1']:>18.3f}" for scores in compared["scores"])
+    scores = [
+        (label, [f"{each['per_class'][label]['f1']:.3f}" for each in compared["scores"]])
         for label in compared["classes"]
     ]
-    lines += ["", *_columns("set differently", names)]
-    lines += [
-        f"  {key:<24}" + "".join(f"{str(value):>18}" for value in values)
-        for key, values in compared["differing"]
+    lines += [*_table("F1 by class", names, scores), ""]
+    settings = [(key, list(map(str, values))) for key, values in compared["differing"]]
+    lines += _table("set differently", names, settings or [("nothing", [])])
+    return "\n".join(lines)
+
+
+def _table(title, names, rows):
+    """Lines of a table with a column for each name. rows: (words, a text for each name)."""
+    widths = [
+        max(map(len, [name, *(cells[i] for _, cells in rows if cells)]))
+        for i, name in enumerate(names)
     ]
-    return "\n".join(lines if compared["differing"] else [*lines, "  nothing"])
-
-
-def _columns(title, names):
-    return [f"  {title:<24}" + "".join(f"{name[:16]:>18}" for name in names)]
+    return [
+        f"  {words:<24}"
+        + "".join(f"  {c:>{max(w, 16)}}" for c, w in zip(cells, widths, strict=False))
+        for words, cells in [(title, names), *rows]
+    ]
 
 
 def _accuracies(compared):
