@@ -103,20 +103,19 @@ def text(compared):
     ]
     lines += [*_table("F1 by class", names, scores), ""]
     settings = [(key, list(map(str, values))) for key, values in compared["differing"]]
-    lines += _table("set differently", names, settings or [("nothing", [])])
+    lines += (
+        _table("set differently", names, settings) if settings else ["  set differently: nothing"]
+    )
     return "\n".join(lines)
 
 
 def _table(title, names, rows):
     """Lines of a table with a column for each name. rows: (words, a text for each name)."""
-    widths = [
-        max(map(len, [name, *(cells[i] for _, cells in rows if cells)]))
-        for i, name in enumerate(names)
-    ]
+    cells = zip(names, *(row[1] for row in rows), strict=True)
+    widths = [max(16, *map(len, column)) for column in cells]
     return [
-        f"  {words:<24}"
-        + "".join(f"  {c:>{max(w, 16)}}" for c, w in zip(cells, widths, strict=False))
-        for words, cells in [(title, names), *rows]
+        f"  {words:<24}" + "".join(f"  {c:>{w}}" for c, w in zip(texts, widths, strict=True))
+        for words, texts in [(title, names), *rows]
     ]
 
 
