@@ -89,7 +89,8 @@ def project_recipe(key):
     run = provenance.committed(folder / "run.json")
     hashed = ("predictions.csv.gz", "details.json", "metrics.json")
     result = results.result_key(settings, *(files.md5(folder / name) for name in hashed))
-    paths = [file for file in sorted(folder.iterdir()) if file.name != "run.json"]
+    # neither the run.json nor what a killed process left of one
+    paths = [file for file in sorted(folder.iterdir()) if "run.json" not in file.name]
     tags = {"ferlab.recipe": recipes.recipe_of(key)[0]}
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "params.yaml"  # so that the run can be compared by its id

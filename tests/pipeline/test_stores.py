@@ -311,10 +311,13 @@ def test_a_run_that_a_kill_left_bare_is_taken_up_and_until_then_shown_as_dead(en
     assert [what for what, _ in services.tracking()] == [
         "MLflow shows 1 runs as running whose processes have ended (majority)"
     ]
+    left = folder / "recipes/results/majority/.run.json.4194305.part"  # by a killed evaluation
+    left.write_text("{")
     run_id = runs.project_recipe("majority")
     with store.store() as client:
         experiments = [found.experiment_id for found in client.search_experiments()]
         (run,) = client.search_runs(experiments)
+        assert left.name not in [file.path for file in client.list_artifacts(run_id)]
     assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
 
 
