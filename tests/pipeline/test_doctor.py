@@ -215,7 +215,7 @@ def test_a_queue_whose_workers_were_killed_is_found_and_what_is_advised_works(tm
     made("git init -q -b main && dvc init -q && git add -A && git commit -qm start")
     ask = f"cd {REPOSITORY} && DVC_ROOT='{made.path}' python -c 'from ferlab.doctor import killed"
     ask += "; print(*next(killed.queue(), ()), sep=chr(10))'"
-    queue = "dvc exp run --queue -S seed=1,2 && dvc queue start -j 2"
+    queue = "dvc exp run --queue -S seed=1,2 && dvc queue start -j 2 >../log 2>&1"  # not our pipe
     made(queue)
     wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     for process in psutil.process_iter():  # workers and stages, wherever they run below
