@@ -86,7 +86,7 @@ def show(folder, revision, file):
     # Git would count from the top of its repository, of which `folder` may be a part
     shown = git("show", f"{revision}:./{file}", folder=folder)
     if shown.returncode:
-        raise files.UserError(f"{file}: not in Git's {revision} ({files.one_line(shown.stderr)})")
+        raise files.UserError(f"{file}: not in Git's {revision} ({complaint(shown, 120)})")
     return shown.stdout
 
 
@@ -109,6 +109,14 @@ def git(*arguments, folder=None, given=None):
         capture_output=True,
         text=True,
     )
+
+
+def complaint(done, limit=300):
+    """Why a Git command failed, in one line; one that was killed does not say it itself."""
+    lock = re.search(r"Unable to create '(.+\.lock)': File exists", done.stderr)
+    if lock:
+        return f"another git is at work, or one that was killed left its lock: rm {lock[1]}"
+    return files.one_line(done.stderr or f"it ended with {done.returncode}", limit)
 
 
 def experiments():

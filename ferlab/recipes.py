@@ -155,7 +155,7 @@ def use(recipe):
     if changed.returncode:  # no repository, or that of another user
         raise UserError(
             f"{WORKSPACE}: Git does not say whether it is committed "
-            f"({files.one_line(changed.stderr, 300)})"
+            f"({dvc_files.complaint(changed)})"
         )
     if changed.stdout:
         raise UserError(

@@ -2,15 +2,14 @@
 fixes each.
 """
 
-import json
 import os
 import re
 import shutil
 from importlib import metadata
 from pathlib import Path
 
-from ferlab import dvc_files, files, params, recipes, secrets
-from ferlab.doctor import services
+from ferlab import dvc_files, files, params, secrets
+from ferlab.doctor import killed, services
 from ferlab.progress import counted
 from ferlab.tracking.provenance import machine
 from ferlab.training.backend import has_bfloat16
@@ -149,28 +148,6 @@ def _outs(file):
         return {}
 
 
-def dvc_locks():
-    """rwlock names the processes that read and write each path; dead ones are left by a kill."""
-    for repository in (files.root(), files.root() / recipes.RECIPES):
-        yield from _dvc_lock(repository / ".dvc/tmp/rwlock")
-
-
-def _dvc_lock(path):
-    try:
-        entries = json.loads(path.read_text() or "{}")
-    except (OSError, ValueError):
-        return
-    kinds = [kind for path in entries.values() for kind in path.values()]
-    holders = [holder for kind in kinds for holder in (kind if isinstance(kind, list) else [kind])]
-    dead = {holder["pid"] for holder in holders if not files.alive(holder["pid"])}
-    if dead:
-        yield (
-            f"{path.name} is held by processes that have ended "
-            f"({', '.join(map(str, sorted(dead)))})",
-            f"rm {path}",
-        )
-
-
 def unfinished():
     """Trainings whose resume state is there."""
     for note in sorted((files.root() / ".ferlab/resume").glob("*/live.json")):
@@ -202,7 +179,17 @@ def disk():
 
 
 # what DVC and the stages are changing while they work: no trouble then, and no advice
-IN_HAND = (head, left_changed, old_lock, missing, dvc_locks, unfinished)
+IN_HAND = (
+    head,
+    left_changed,
+    old_lock,
+    missing,
+    killed.locks,
+    killed.git_locks,
+    killed.queue,
+    killed.folders,
+    unfinished,
+)
 # each yields its troubles
 CHECKS = (
     commit,
@@ -213,7 +200,10 @@ CHECKS = (
     packages,
     old_lock,
     missing,
-    dvc_locks,
+    killed.locks,
+    killed.git_locks,
+    killed.queue,
+    killed.folders,
     dvc_lists,
     unfinished,
     services.tracking,

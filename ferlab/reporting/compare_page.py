@@ -97,22 +97,26 @@ def text(compared):
     head = f"{compared['split']} of {compared['dataset']}, {compared['n']:,} images{folded}"
     lines = [head, *[compared["note"]] * bool(compared["note"]), ""]
     lines += [*_accuracies(compared), *_differences(compared), ""]
-    lines += _columns("F1 by class", names)
-    lines += [
-        f"  {label:<24}"
-        + "".join(f"{scores['per_class'][label]['f1']:>18.3f}" for scores in compared["scores"])
+    scores = [
+        (label, [f"{each['per_class'][label]['f1']:.3f}" for each in compared["scores"]])
         for label in compared["classes"]
     ]
-    lines += ["", *_columns("set differently", names)]
-    lines += [
-        f"  {key:<24}" + "".join(f"{str(value):>18}" for value in values)
-        for key, values in compared["differing"]
+    lines += [*_table("F1 by class", names, scores), ""]
+    settings = [(key, list(map(str, values))) for key, values in compared["differing"]]
+    lines += (
+        _table("set differently", names, settings) if settings else ["  set differently: nothing"]
+    )
+    return "\n".join(lines)
+
+
+def _table(title, names, rows):
+    """Lines of a table with a column for each name. rows: (words, a text for each name)."""
+    cells = zip(names, *(row[1] for row in rows), strict=True)
+    widths = [max(16, *map(len, column)) for column in cells]
+    return [
+        f"  {words:<24}" + "".join(f"  {c:>{w}}" for c, w in zip(texts, widths, strict=True))
+        for words, texts in [(title, names), *rows]
     ]
-    return "\n".join(lines if compared["differing"] else [*lines, "  nothing"])
-
-
-def _columns(title, names):
-    return [f"  {title:<24}" + "".join(f"{name[:16]:>18}" for name in names)]
 
 
 def _accuracies(compared):

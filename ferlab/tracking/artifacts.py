@@ -31,21 +31,51 @@ def log_files(run_id, paths, details, model=None):
     with mlflow.start_run(run_id=run_id):
         data = _log_dataset(details["dataset"], details["digest"])
         run = client.get_run(run_id)
-        if model and not _model_of(run):
+        if model and not _model_of(client, run):
             try:
+                _drop_half_logged(client, run)
                 _log_model(model, run.info.run_name)
             # of another backend than the one that runs in this process; or the server is of
             # before MLflow 3, and keeps no models
             except (files.UserError, mlflow.MlflowException):
                 client.log_artifact(run_id, str(model), FALLBACK)
     of_data = {"dataset_name": data.name, "dataset_digest": data.digest}
-    return {"model_id": id} | of_data if (id := _model_of(client.get_run(run_id))) else {}
+    id = _model_of(client, client.get_run(run_id))
+    return {"model_id": id} | of_data if id else {}
 
 
-def _model_of(run):
-    """The id of the model that an MLflow run has, or None."""
-    outputs = run.outputs.model_outputs if run.outputs else []
-    return outputs[0].model_id if outputs else None
+def log_once(client, run, folder):
+    """Log a folder of files to an MLflow run, unless it was logged whole before.
+
+    The tag comes last: files alone are also there where a kill left only some of them.
+    """
+    tag = f"ferlab.{folder.name}"
+    if tag not in run.data.tags:
+        client.log_artifacts(run.info.run_id, str(folder), folder.name)
+        client.set_tag(run.info.run_id, tag, "true")
+
+
+def _model_of(client, run):
+    """The id of the whole model that an MLflow run has, or None."""
+    if not run.outputs or not run.outputs.model_outputs:  # a server of before MLflow 3 has none
+        return None
+    return next((model.model_id for model in _models(client, run) if _is_whole(model)), None)
+
+
+def _models(client, run):
+    of_run = f"source_run_id = '{run.info.run_id}'"
+    return client.search_logged_models([run.info.experiment_id], of_run)
+
+
+def _is_whole(model):
+    """MLflow enters a model, then writes its files: a kill in between leaves it pending."""
+    return model.status == "READY"
+
+
+def _drop_half_logged(client, run):
+    for model in _models(client, run):
+        if not _is_whole(model):
+            client.delete_logged_model(model.model_id)
 
 
 def log_page(names, page):
@@ -82,7 +112,7 @@ def fetch_model(name, path):
 
     with store.store() as client, tempfile.TemporaryDirectory() as temporary:
         for run in search.named(client, name):
-            if id := _model_of(run):
+            if id := _model_of(client, run):
                 folder = mlflow.artifacts.download_artifacts(f"models:/{id}", dst_path=temporary)
             elif files_of(run).list_artifacts(FALLBACK):
                 folder = files_of(run).download_artifacts(FALLBACK, temporary)

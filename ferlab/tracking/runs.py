@@ -75,8 +75,7 @@ def project_explained(folder):
         return
     with store.store() as client:
         for run in search.with_key(client, *_key_and_name(folder)):
-            if not artifacts.files_of(run).list_artifacts("explain"):
-                client.log_artifacts(run.info.run_id, str(explained), "explain")
+            artifacts.log_once(client, run, explained)
 
 
 def project_recipe(key):
@@ -90,7 +89,8 @@ def project_recipe(key):
     run = provenance.committed(folder / "run.json")
     hashed = ("predictions.csv.gz", "details.json", "metrics.json")
     result = results.result_key(settings, *(files.md5(folder / name) for name in hashed))
-    paths = [file for file in sorted(folder.iterdir()) if file.name != "run.json"]
+    # neither the run.json nor what a killed process left of one
+    paths = [file for file in sorted(folder.iterdir()) if "run.json" not in file.name]
     tags = {"ferlab.recipe": recipes.recipe_of(key)[0]}
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "params.yaml"  # so that the run can be compared by its id
@@ -119,7 +119,13 @@ def _project(result):
             run_id = search.unfinished(
                 client, result.run.get("training"), result.settings, result.name, "training"
             ) or writing.create(
-                client, details["dataset"], result.settings, result.name, start=_start(result.run)
+                client,
+                details["dataset"],
+                result.settings,
+                result.name,
+                # from its first moment, so that one which a kill left unfinished is taken up
+                {"ferlab.key": result.key, **store.process()},
+                _start(result.run),
             )
         writing.log_params(client, run_id, result.settings)
         client.update_run(run_id, name=result.name)

@@ -45,7 +45,7 @@ class Reporter:
     def __init__(self, params, logger, memory):
         self.params, self.logger, self.parent = params, logger, os.getppid()
         self.memory, self.known_repeats = memory, {}
-        with contextlib.suppress(OSError, ValueError):  # unknown, or damaged: tried again
+        with contextlib.suppress(OSError, ValueError, TypeError):  # unknown or damaged: tried again
             self.known_repeats |= files.read_json(memory)
         self.progress = Progress(params.epochs, params.select_on, schedule.step_costs(params))
 

@@ -25,7 +25,7 @@ def reset(report=print):
     known = dvc_files.git("ls-tree", "--name-only", "HEAD", BACK[-1]).stdout.strip()
     done = dvc_files.git("checkout", "HEAD", "--", *(BACK if known else BACK[:-1]))
     if done.returncode:
-        raise files.UserError(f"git checkout HEAD: {files.one_line(done.stderr, 300)}")
+        raise files.UserError(f"git checkout HEAD: {dvc_files.complaint(done)}")
     report("params.yaml is that of the last commit")
     pinned, own, missing = _restore()
     if pinned:

@@ -11,14 +11,24 @@ def commands():
     Also those in the temporary folders of experiments. Processes whose folder this user may not
     ask for are not seen.
     """
+    return [(pid, _short(words)) for pid, words in _processes(_is_ours)]
+
+
+def git():
+    """Whether a Git command is at work in this repository, as `git commit` while one writes."""
+    return bool(_processes(lambda words: words[:1] and Path(words[0]).name == "git"))
+
+
+def _processes(is_wanted):
+    """[(process id, its words)] of the living processes in this repository that are wanted."""
     import psutil
 
     top, found = files.root(), []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            if _is_ours(words) and Path(process.cwd()).is_relative_to(top):
-                found.append((process.pid, _short(words)))
+            if is_wanted(words) and Path(process.cwd()).is_relative_to(top):
+                found.append((process.pid, words))
         except psutil.Error:
             continue
     return sorted(found)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from ferlab import dvc_files
-from ferlab.files import UserError, one_line
+from ferlab.files import UserError
 from ferlab.progress import counted
 
 WAYS = {
@@ -110,7 +110,7 @@ def clone(folder):
     """Copy the working tree's files that Git tracks, but neither results nor the cache."""
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True)
     if listed.returncode:
-        raise UserError(f"git ls-files: {one_line(listed.stderr, 300)}")
+        raise UserError(f"git ls-files: {dvc_files.complaint(listed)}")
     for name in filter(None, listed.stdout.split("\0")):
         if Path(name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

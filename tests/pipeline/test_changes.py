@@ -10,6 +10,7 @@ def repository(finished, tmp_path_factory):
     return Repository.copy(finished, tmp_path_factory.mktemp("changes") / "repository")
 
 
+@pytest.mark.slow
 def test_a_changed_evaluation_runs_only_that_and_changing_back_runs_nothing(repository):
     before = repository.change({"  mistakes: 24": "  mistakes: 5"})
     assert repository.stages_run(repository("dvc repro")) == ["evaluate", "explain"]

@@ -1,19 +1,23 @@
 """The doctor finds each trouble that it knows, and none where there is none."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
+import psutil
 import pytest
 
 from ferlab import doctor
-from ferlab.doctor import services
+from ferlab.doctor import killed, services
 from ferlab.files import UserError
 from ferlab.tracking import store
 from ferlab.workspace import reset
-from tests.repository import Repository
+from tests.conftest import REPOSITORY
+from tests.repository import Repository, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,20 @@ def test_a_lock_of_a_dead_process_is_found(repository):
         lock.unlink()
 
 
+def test_a_lock_of_a_killed_git_is_found_and_told_by_what_meets_it(repository):
+    lock = repository.path / ".git/index.lock"
+    lock.touch()
+    done = repository.run("python -m ferlab reset")
+    assert done.stderr.strip().endswith(f"left its lock: rm {lock}")
+    with subprocess.Popen(["git", "cat-file", "--batch"], cwd=repository.path, stdin=-1) as alive:
+        assert "Git is locked" not in troubles(repository)
+        alive.kill()
+    done = repository.run("python -m ferlab doctor")
+    fix = done.stdout.partition("! Git is locked by a process that has ended\n")[2].splitlines()[0]
+    repository(fix)
+    assert not lock.exists() and troubles(repository) == ""
+
+
 def test_servers_and_remotes_that_cannot_be_used_are_found(repository):
     address = "http://127.0.0.1:abc"
     assert f"MLFLOW_TRACKING_URI={address}: nobody answers" in troubles(
@@ -172,6 +190,46 @@ def test_a_missing_output_is_found_with_the_command_that_brings_it(folder):
     ]
     shutil.rmtree(folder / ".dvc")  # a fresh clone: nothing was ever made
     assert list(doctor.missing()) == []
+
+
+def test_the_folder_of_a_killed_experiment_is_found(folder):
+    assert list(killed.folders()) == []
+    (folder / ".dvc/tmp/exps/tmpabc/data").mkdir(parents=True)
+    ((what, fix),) = killed.folders()
+    assert what.startswith("1 folder of killed experiments") and "tmpabc" in what
+    subprocess.run(fix, shell=True, check=True)
+    assert list(killed.folders()) == []
+
+
+@pytest.mark.slow
+def test_a_queue_whose_workers_were_killed_is_found_and_what_is_advised_works(tmp_path):
+    """DVC calls such experiments running for ever, and `dvc queue start` does not take them up."""
+    made = Repository.existing(tmp_path / "repository")
+    made.path.mkdir()
+    pids = made.path / "pids"
+    stage = {"cmd": f"echo $$ >> '{pids}'; test -e '{pids}.go' || sleep 600; echo > out"}
+    stage |= {"params": ["seed"], "outs": ["out"]}
+    (made.path / "dvc.yaml").write_text(json.dumps({"stages": {"wait": stage}}))
+    (made.path / "params.yaml").write_text("seed: 0\n")
+    (made.path / ".gitignore").write_text("pids*\nout\n")
+    made("git init -q -b main && dvc init -q && git add -A && git commit -qm start")
+    ask = f"cd {REPOSITORY} && DVC_ROOT='{made.path}' python -c 'from ferlab.doctor import killed"
+    ask += "; print(*next(killed.queue(), ()), sep=chr(10))'"
+    queue = "dvc exp run --queue -S seed=1,2 && dvc queue start -j 2 >../log 2>&1"  # not our pipe
+    made(queue)
+    wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    for process in psutil.process_iter():  # workers and stages, wherever they run below
+        with contextlib.suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(made.path):
+                process.kill()
+    assert made("dvc queue status").count("Running") == 2
+    what, fix = made(ask).strip().splitlines()[-2:]
+    assert "2 experiments as running whose workers have ended" in what
+    made(fix.partition(";")[0])
+    assert not made(ask).strip() and "Running" not in made("dvc queue status")
+    Path(f"{pids}.go").touch()
+    made(queue)
+    wait_for(lambda: made("dvc queue status").count("Success") == 2, pause=1)
 
 
 def test_a_list_that_would_write_outside_the_checkout_is_found(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ferlab import dvc_files, recipes
+from ferlab import dvc_files, files, recipes
 from ferlab.doctor import services
 from ferlab.files import UserError
 from ferlab.serving import model_lookup
@@ -227,6 +227,98 @@ def test_a_server_without_logged_models_shows_a_finished_result_as_finished_and_
         (tmp_path / "fetched.keras").unlink()
     ((what, fix),) = services.tracking()
     assert "keeps no models" in what and "mlflow>=3" in fix
+
+
+class Killed(BaseException):
+    """As a SIGKILL: what handles exceptions does not see it."""
+
+
+def test_a_model_that_a_kill_left_half_logged_is_logged_again(enter, monkeypatch, tmp_path):
+    """MLflow enters a model, says that it is the run's, and only then copies its files."""
+    from mlflow.entities import LoggedModelOutput
+
+    folder, killed = enter("here"), []
+    finished(folder)
+    model = folder / "models/model.keras"
+
+    def log_model(path, name):
+        experiment = client.get_run(run_id).info.experiment_id
+        logged = client.create_logged_model(experiment, name=name, source_run_id=run_id)
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        if not killed:
+            killed.append(logged.model_id)
+            raise Killed
+        client.log_model_artifacts(logged.model_id, str(path.parent))
+        client.finalize_logged_model(logged.model_id, "READY")
+
+    monkeypatch.setattr(artifacts, "_log_model", log_model)
+    about = [], {"dataset": "sample", "digest": "0" * 32}, model
+    with store.store() as client:
+        run_id = client.create_run(search.experiment_of(client, "sample"), run_name="m").info.run_id
+        with pytest.raises(Killed):
+            artifacts.log_files(run_id, *about)
+        scored = artifacts.log_files(run_id, *about)["model_id"]
+        assert scored != killed[0]
+        assert artifacts.log_files(run_id, *about)["model_id"] == scored
+        experiment = client.get_run(run_id).info.experiment_id
+        listed = client.search_logged_models([experiment])
+        assert [found.model_id for found in listed] == [scored]
+        client.set_tag(run_id, "ferlab.complete", "true")
+    assert artifacts.fetch_model("m", tmp_path / "fetched.keras")
+    assert (tmp_path / "fetched.keras").read_text() == "models/model.keras"
+
+
+def test_a_folder_that_a_kill_left_half_logged_is_logged_again(enter, monkeypatch):
+    folder = enter("here")
+    finished(folder)
+    explained = folder / "reports/explain"
+    explained.mkdir()
+    md5 = files.md5(folder / "models/model.keras")
+    files.write_json(explained / "calibration.json", {"model_md5": md5})
+    (explained / "explain.html").write_text("page")
+    key = results.key_in(folder)
+    with store.store() as client:
+        experiment = search.experiment_of(client, "sample")
+        run = client.create_run(experiment, run_name=f"repro-{key[:8]}", tags={"ferlab.key": key})
+        # as MLflow copies file by file
+        client.log_artifact(run.info.run_id, str(explained / "calibration.json"), "explain")
+    runs.project_explained(folder)
+    with store.store() as client:
+        listed = client.list_artifacts(run.info.run_id, "explain")
+    assert {Path(file.path).name for file in listed} == {"calibration.json", "explain.html"}
+    (explained / "later").write_text("nothing is logged twice")
+    runs.project_explained(folder)
+    with store.store() as client:
+        assert len(client.list_artifacts(run.info.run_id, "explain")) == 2
+
+
+def test_a_run_that_a_kill_left_bare_is_taken_up_and_until_then_shown_as_dead(enter, monkeypatch):
+    import mlflow
+
+    folder = enter("here")
+    ignored = shutil.ignore_patterns("results", "runs")
+    shutil.copytree(TOP / "recipes", folder / "recipes", ignore=ignored)
+    shutil.copytree(TOP / "recipes/results/majority", folder / "recipes/results/majority")
+    with monkeypatch.context() as patched:
+
+        def killed(*_, **__):
+            raise Killed
+
+        patched.setattr(mlflow.MlflowClient, "log_batch", killed)
+        with pytest.raises(Killed):
+            runs.project_recipe("majority")
+    monkeypatch.setattr(store, "is_alive", lambda tags: False)
+    assert [what for what, _ in services.tracking()] == [
+        "MLflow shows 1 runs as running whose processes have ended (majority)"
+    ]
+    left = folder / "recipes/results/majority/.run.json.4194305.part"  # by a killed evaluation
+    left.write_text("{")
+    run_id = runs.project_recipe("majority")
+    with store.store() as client:
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        (run,) = client.search_runs(experiments)
+        assert left.name not in [file.path for file in client.list_artifacts(run_id)]
+    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
 
 
 def test_a_comparison_reaches_the_workspace_s_run(enter):

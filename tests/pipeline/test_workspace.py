@@ -3,6 +3,7 @@ nothing."""
 
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -104,6 +105,23 @@ def test_a_checkout_within_a_larger_repository_works_alike(repository):
     assert "mistakes" in repository("python -m ferlab compare sub workspace")
     assert "as committed: download" in repository("python -m ferlab reset")
     assert "params.yaml" not in repository("git status --short")
+
+
+def test_what_a_killed_dvc_leaves_beside_a_file_is_no_file_of_git_s():
+    left = [f"{place}/.exZ2T5ImpfjnzxOHD5aLCw.tmp" for place in ("data", "models", "reports/eda")]
+    ask = ["git", "check-ignore", "--no-index", *left]
+    done = subprocess.run(ask, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.split() == left, done.stderr
+
+
+@pytest.mark.slow
+def test_what_a_killed_dvc_leaves_in_a_result_keeps_nobody_from_going_back(repository):
+    """Its checkout writes each file beside its place first."""
+    for place in ("reports", "reports/figures", "data/raw"):
+        (repository.path / place / ".exZ2T5ImpfjnzxOHD5aLCw.tmp").write_text("half")
+    assert not repository("git status --short")
+    assert "up to date" in repository("dvc status")
+    assert "as committed: download, eda" in repository("python -m ferlab reset")
 
 
 @pytest.mark.slow

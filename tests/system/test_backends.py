@@ -185,13 +185,9 @@ def test_devices_that_are_not_there_are_one_line(tmp_path):
         backend.start("tensorflow", devices=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "optimizer"),
-    [
-        ("small", "muon"),
-        pytest.param("small", "adamw", marks=pytest.mark.slow),
-        pytest.param("silva_2025", "adam", marks=pytest.mark.slow),
-    ],
+    ("name", "optimizer"), [("small", "muon"), ("small", "adamw"), ("silva_2025", "adam")]
 )
 def test_a_step_on_jax_is_a_step_on_tensorflow(tmp_path, name, optimizer):
     assert name in params.models()

@@ -165,3 +165,9 @@ def test_a_hostile_remote_is_found_and_a_model_it_changed_is_not_opened(tmp_path
     environment = os.environ | {"PYTHONPATH": str(TOP)}
     done = subprocess.run(checked, env=environment, capture_output=True, text=True)
     assert done.returncode and f"error: {path}" in done.stderr
+
+
+def test_a_git_that_was_killed_is_told_as_that():
+    """It says nothing itself."""
+    killed = subprocess.run(["sh", "-c", "kill -9 $$"], capture_output=True, text=True)
+    assert dvc_files.complaint(killed) == "it ended with -9"

@@ -27,7 +27,7 @@ from ferlab.training import (
     optimizers,
     schedule,
 )
-from ferlab.training.callbacks import Callbacks
+from ferlab.training.callbacks import Callbacks, Reporter
 from tests.synthetic import make
 
 PARAMETERS = {
@@ -474,6 +474,7 @@ def test_the_fingerprint_counts_the_precision_that_auto_means(monkeypatch, faces
     assert prints["avx512_bf16"] != prints["sse"] == fingerprint.fingerprint(explicit, faces)
 
 
+@pytest.mark.slow
 def test_the_users_keras_settings_change_nothing(tmp_path):
     """Another data format, number type or epsilon in ~/.keras/keras.json."""
     (tmp_path / "keras.json").write_text(
@@ -514,6 +515,16 @@ def test_where_public_is_large_epochs_are_compared_on_a_part_of_it():
     assert len(loop._affordable(many, 28709).faces) == 5000
 
 
+@pytest.mark.parametrize("content", ["", "[1", "3", "null", "[1]", '"x"'])
+def test_a_damaged_memory_of_what_repeats_is_as_good_as_none(tmp_path, settings, content):
+    memory = tmp_path / "memory.json"
+    memory.write_text(content)
+    reporter = Reporter(settings(**TINY).train, None, memory)
+    reporter.progress.close()
+    assert reporter.known_repeats == {}
+
+
+@pytest.mark.slow
 def test_that_a_machine_repeats_is_tried_once_and_remembered(
     tmp_path, faces, settings, monkeypatch
 ):
