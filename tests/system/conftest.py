@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -23,8 +24,8 @@ def photo(astronaut):
 
 @pytest.fixture(scope="module")
 def browser(astronaut, tmp_path_factory):
-    """Chromium, whose camera shows the astronaut, then the same darkened, then a wall, over and
-    over.
+    """Chromium, whose camera shows the astronaut, then the same out of focus, then a wall, over
+    and over.
     """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if not program:
@@ -42,7 +43,7 @@ def browser(astronaut, tmp_path_factory):
             25 * image(picture, "JPEG", "RGB")
             for picture in (
                 bright,
-                (255 * (bright / 255) ** 2).astype(np.uint8),
+                cv2.GaussianBlur(bright, (0, 0), 3),
                 np.full_like(bright, 120),
             )
         )
