@@ -153,6 +153,7 @@ def test_the_logged_model_has_a_signature_and_predicts_as_the_file_does(reposito
     np.testing.assert_allclose(logged.predict(faces), file.predict(faces, verbose=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_second_sync_adds_nothing_and_a_deleted_store_is_filled_again(repository):
     assert "1 result has" in repository("python -m ferlab sync")
     assert len(repository.runs()) == 1

@@ -71,13 +71,14 @@ def greatest(run, network):
     return max(np.abs(run(FACES[:n]) - expected[:n]).max() for n in (256, 1, 7))
 
 
-@pytest.mark.parametrize("name", quick(NETWORKS, ("small", "silva_2025")))
+@pytest.mark.parametrize("name", quick(NETWORKS, ("small",)))
 def test_onnx_equals_keras(name, tmp_path):
     network, path = export_formats.in_float32(untrained(name)), tmp_path / "model.onnx"
     export_formats.write_onnx(network, ABOUT, path)
     assert greatest(export_formats.run_onnx(path), network) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "litert"])
 def test_a_network_trained_on_equalised_faces_equalises_them_in_both_formats(form, tmp_path):
     network, path = export_formats.in_float32(untrained("small")), tmp_path / "model"
@@ -93,14 +94,16 @@ def test_a_network_trained_on_equalised_faces_equalises_them_in_both_formats(for
     )  # what was asked makes a difference
 
 
-@pytest.mark.parametrize("name", quick(NETWORKS, ("small",)))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_litert_equals_keras(name, tmp_path):
     network, path = export_formats.in_float32(untrained(name)), tmp_path / "model.tflite"
     export_formats.write_litert(network, ABOUT, path)
     assert greatest(export_formats.run_litert(path), network) < 1e-4
 
 
-@pytest.mark.parametrize("format", quick(export_formats.FORMATS, ("onnx",)))
+@pytest.mark.slow
+@pytest.mark.parametrize("format", export_formats.FORMATS)
 def test_a_bfloat16_network_is_exported_in_float32(format, tmp_path):
     network, path = untrained("small", "bfloat16"), tmp_path / "model"
     write, _, run = export_formats.FORMATS[format]
@@ -172,6 +175,7 @@ def test_an_export_has_the_same_bytes_each_time_and_in_each_process(format, smal
     assert found[0] and all(files == found[0] for files in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equalize", [False, True])
 def test_an_onnx_file_of_the_same_network_has_the_same_bytes(equalize, tmp_path):
     for name in ("first", "second"):  # the second one's layers have other names
@@ -192,6 +196,7 @@ def test_litert_has_its_classes_beside_it(tmp_path, capsys):
     assert "the model itself computes in bfloat16" in said
 
 
+@pytest.mark.slow
 def test_what_differs_from_keras_is_not_written(small, tmp_path, monkeypatch):
     def wrong(network, about, path, use):
         other = export_formats.in_float32(network)

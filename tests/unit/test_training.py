@@ -185,6 +185,7 @@ def test_a_machine_that_does_not_repeat_a_step_is_reported_for_each_side_of_the_
     assert reports == ["nondeterministic"] * 2
 
 
+@pytest.mark.slow
 def test_a_saved_model_holds_no_date_and_no_optimiser(tmp_path, faces, settings):
     import zipfile
 
@@ -199,6 +200,7 @@ def test_a_saved_model_holds_no_date_and_no_optimiser(tmp_path, faces, settings)
     )
 
 
+@pytest.mark.slow
 def test_plateau_halves_the_rate_and_early_stopping_ends_the_run(tmp_path, faces, settings):
     stuck = settings(
         **TINY
@@ -284,6 +286,7 @@ def test_mixup_shows_faces_between_two_with_targets_and_weights_between_theirs(f
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(mixed, again, strict=True))
 
 
+@pytest.mark.slow
 def test_while_all_is_frozen_but_the_last_layer_nothing_else_changes(faces, settings):
     """One epoch, then one more in which all layers learn."""
     trained = {}
@@ -359,6 +362,7 @@ def test_class_weights_reach_the_batches_and_the_sampler_draws_classes_equally(s
     assert 0.45 < drawn.mean() < 0.55
 
 
+@pytest.mark.slow
 def test_a_missing_selection_split_and_a_diverging_loss_are_one_line(tmp_path, faces, settings):
     backend.start("tensorflow")
     with pytest.raises(UserError, match="no validation images; set train.select_on: public"):
