@@ -73,7 +73,13 @@ def locks():
 def _lock(path):
     try:
         entries = json.loads(path.read_text() or "{}")
-    except (OSError, ValueError):
+    except OSError:
+        return
+    except ValueError:
+        yield (
+            f"{path} is half written: a killed DVC left it so, and none runs with it",
+            f"rm {path}",
+        )
         return
     kinds = [kind for path in entries.values() for kind in path.values()]
     holders = [holder for kind in kinds for holder in (kind if isinstance(kind, list) else [kind])]

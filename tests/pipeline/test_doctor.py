@@ -107,6 +107,8 @@ def test_a_lock_of_a_dead_process_is_found(repository):
         lock.parent.mkdir(exist_ok=True, parents=True)
         lock.write_text(json.dumps({"data/raw": {"write": {"pid": 2**22 + 1, "cmd": "dvc repro"}}}))
         assert "held by processes that have ended" in troubles(repository)
+        lock.write_text(lock.read_text()[:-9])
+        assert "is half written" in troubles(repository)
         lock.unlink()
 
 
