@@ -194,14 +194,14 @@ IN_HAND = (
 CHECKS = (
     commit,
     identity,
+    killed.locks,  # before head and all other advice that needs Git or DVC
+    killed.git_locks,
     head,
     settings,
     left_changed,
     packages,
     old_lock,
     missing,
-    killed.locks,
-    killed.git_locks,
     killed.queue,
     killed.folders,
     dvc_lists,

@@ -51,8 +51,8 @@ def attempt(changes, name=None):
         with files.replacing(PARAMS) as part:
             part.write_bytes(before)
     raise files.UserError(
-        f"the experiment ended as said above; {PARAMS} is as it was before, "
-        "and the same command goes on from what is finished"
+        f"the experiment ended as said above; {PARAMS} is as it was before, and the same command "
+        "goes on from what is finished; where it ends alike, make doctor says what is in the way"
     )
 
 

@@ -1,6 +1,7 @@
 """The doctor finds each trouble that it knows, and none where there is none."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -124,6 +125,18 @@ def test_a_lock_of_a_killed_git_is_found_and_told_by_what_meets_it(repository):
     fix = done.stdout.partition("! Git is locked by a process that has ended\n")[2].splitlines()[0]
     repository(fix)
     assert not lock.exists() and troubles(repository) == ""
+
+
+def test_what_is_advised_works_in_the_order_given(repository):
+    """As a killed `dvc exp run` leaves it: a detached HEAD, and Git's lock."""
+    repository("git checkout -q --detach")
+    (repository.path / ".git/index.lock").touch()
+    lines = repository.run("python -m ferlab doctor").stdout.splitlines()
+    fixes = [after for line, after in itertools.pairwise(lines) if line.startswith("! ")]
+    assert len(fixes) == 2
+    for fix in fixes:
+        repository(fix.partition(" (")[0].replace("<your branch>", "main"))
+    assert troubles(repository) == ""
 
 
 def test_servers_and_remotes_that_cannot_be_used_are_found(repository):
