@@ -160,11 +160,11 @@ def _pinned():
     ]
 
 
-def draw(path):
+def draw(file):
     """Accuracy on the selection split against seconds of training: all speedruns, and silva_2025
     where it is pinned.
     """
-    with figure(path, 8, 4) as (_, axes):
+    with figure(file, 8, 4) as (_, axes):
         for recipe, colour, label in (
             ("silva_2025", MUTED, "silva_2025 (its validation split), our loop, float32"),
             ("speedrun", ACCENT, "speedrun, five seeds (public, one view)"),
@@ -195,7 +195,8 @@ def main():
     began = time.perf_counter()
     results = train_missing()
     files.write_text(PAGE, text(results))
-    draw(FIGURE)
+    with files.replacing(FIGURE) as part, open(part, "wb") as file:
+        draw(file)
     for variant, rows in results.items():
         say(f"{_spread(rows, 'private'):<26} without {variant}")
     say(f"wrote {PAGE}, {FIGURE} and {NOTES} in {time.perf_counter() - began:.0f} s")

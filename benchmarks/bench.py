@@ -81,9 +81,12 @@ def _write(results, began):
     results["took_seconds"] = round(time.perf_counter() - began)
     FOLDER.mkdir(parents=True, exist_ok=True)
     files.write_json(FOLDER / f"{results['kind']}.json", results)
-    bench_report.draw(FOLDER / f"{results['kind']}.png", results)
+    with files.replacing(FOLDER / f"{results['kind']}.png") as part, open(part, "wb") as file:
+        bench_report.draw(file, results)
     if "scale" in results:
-        bench_report.draw_scale(FOLDER / f"{results['kind']}-scale.png", results["scale"])
+        scale = FOLDER / f"{results['kind']}-scale.png"
+        with files.replacing(scale) as part, open(part, "wb") as file:
+            bench_report.draw_scale(file, results["scale"])
     files.write_text(PAGE, bench_report.page([files.read_json(p) for p in FOLDER.glob("*.json")]))
 
 

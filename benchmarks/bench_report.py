@@ -9,7 +9,7 @@ from ferlab.progress import duration
 from ferlab.reporting.figures.style import ACCENT, INK, MUTED, figure
 
 
-def draw(path, results):
+def draw(file, results):
     """Images a second of each way, and its share of the machine's peak."""
     ways, machine = results["ways"], results["machine"]
     speeds = [way["images_per_second"] for way in ways.values()]
@@ -23,7 +23,7 @@ def draw(path, results):
     ]
     names = ["silva_2025, as the texts train" if name == TEXTS else name for name in ways]
     colours = [MUTED] + [INK] * (len(ways) - 1)
-    with figure(path, 8, 3.8) as (_, axes):
+    with figure(file, 8, 3.8) as (_, axes):
         bars = axes.barh(range(len(ways)), speeds, xerr=whiskers, color=colours, ecolor=ACCENT)
         axes.bar_label(bars, labels, padding=8, fontsize=8.5)
         axes.set_yticks(range(len(ways)), names)
@@ -37,9 +37,9 @@ def draw(path, results):
         )
 
 
-def draw_scale(path, scale):
+def draw_scale(file, scale):
     """Images a second and the process's own memory against the size of the training set."""
-    with figure(path, 8, 2.8, columns=2) as (_, panels):
+    with figure(file, 8, 2.8, columns=2) as (_, panels):
         _draw_line(panels[0], scale, "images_per_second", "Images per second", ACCENT)
         _draw_line(panels[1], scale, "anonymous_mb", "Memory of the process's own, MB", INK)
 

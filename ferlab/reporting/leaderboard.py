@@ -29,7 +29,8 @@ def write(say=print):
             "recipes/results: no result yet; run one: dvc --cd recipes repro evaluate@majority"
         )
     page, picture = OUT / "leaderboard.html", OUT / "leaderboard.png"
-    leaderboard_figure.draw(picture, groups(results))
+    with files.replacing(picture) as part, open(part, "wb") as file:
+        leaderboard_figure.draw(file, groups(results))
     with files.replacing(OUT / "leaderboard") as folder:
         folder.mkdir()
         for row in results:

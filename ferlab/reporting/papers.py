@@ -10,7 +10,7 @@ import numpy as np
 
 from ferlab import recipes
 from ferlab.evaluation import tables
-from ferlab.files import UserError, write_text
+from ferlab.files import UserError, replacing, write_text
 from ferlab.progress import counted, duration
 from ferlab.reporting.claims import BY_CLASS, CLAIMS, measured, verdict
 from ferlab.reporting.figures import claims_figure
@@ -55,7 +55,8 @@ def write():
         raise UserError(
             "recipes/results: no result yet; run one: dvc --cd recipes repro evaluate@majority"
         )
-    claims_figure.draw(OUT / "papers.png", with_result)
+    with replacing(OUT / "papers.png") as part, open(part, "wb") as file:
+        claims_figure.draw(file, with_result)
     write_text(OUT / "papers.md", text(results))
     return [OUT / "papers.md", OUT / "papers.png"]
 

@@ -23,6 +23,7 @@ def log_files(run_id, paths, details, model=None):
     import mlflow
 
     client = mlflow.MlflowClient()
+    _drop_half_copied(client.get_run(run_id))
     for path in paths:
         if path.is_dir():
             client.log_artifacts(run_id, str(path), path.name)
@@ -51,8 +52,21 @@ def log_once(client, run, folder):
     """
     tag = f"ferlab.{folder.name}"
     if tag not in run.data.tags:
+        _drop_half_copied(run)
         client.log_artifacts(run.info.run_id, str(folder), folder.name)
         client.set_tag(run.info.run_id, tag, "true")
+
+
+def _drop_half_copied(run):
+    """MLflow copies a file beside its place, then renames it: a kill in between leaves the copy."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    if is_local_uri(run.info.artifact_uri):
+        for left in Path(local_file_uri_to_path(run.info.artifact_uri)).rglob(
+            ".artifact.uploading.*"
+        ):
+            left.unlink(missing_ok=True)
 
 
 def _model_of(client, run):

@@ -282,6 +282,8 @@ def test_a_folder_that_a_kill_left_half_logged_is_logged_again(enter, monkeypatc
         run = client.create_run(experiment, run_name=f"repro-{key[:8]}", tags={"ferlab.key": key})
         # as MLflow copies file by file
         client.log_artifact(run.info.run_id, str(explained / "calibration.json"), "explain")
+        [copied] = Path(client.download_artifacts(run.info.run_id, "explain")).rglob("*.json")
+        (copied.parent / ".artifact.uploading.abcd").write_text("half")  # and under such a name
     runs.project_explained(folder)
     with store.store() as client:
         listed = client.list_artifacts(run.info.run_id, "explain")

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from ferlab import files, recipes
-from ferlab.reporting import leaderboard
+from ferlab.reporting import leaderboard, papers
 from ferlab.reporting.figures import leaderboard_figure
 from ferlab.tracking import lookup
 from tests.repository import TOP
@@ -76,6 +76,22 @@ def test_equal_results_give_equal_bytes(folder, monkeypatch):
     before = {path: path.read_bytes() for path in (folder / "reports").rglob("*.*")}
     leaderboard.write()
     assert {path: path.read_bytes() for path in (folder / "reports").rglob("*.*")} == before
+
+
+def test_a_figure_that_cannot_be_drawn_to_its_end_leaves_the_old_one(folder, monkeypatch):
+    def half(file, *_):
+        file.write(b"half")
+        raise OSError
+
+    monkeypatch.chdir(folder)
+    for module, figure in ((leaderboard, "leaderboard"), (papers, "claims")):
+        *_, old = module.write()
+        before = old.read_bytes()
+        monkeypatch.setattr(getattr(module, f"{figure}_figure"), "draw", half)
+        with pytest.raises(OSError):
+            module.write()
+        assert old.read_bytes() == before
+        assert not list(old.parent.glob(f".{old.name}*"))
 
 
 def test_without_a_result_it_says_so(tmp_path, monkeypatch):

@@ -6,14 +6,14 @@ from ferlab.reporting.claims import CLAIMS, measured
 from ferlab.reporting.figures.style import ACCENT, INK, MUTED, figure
 
 
-def draw(path, rows):
+def draw(file, rows):
     """Measured accuracy with its interval (dots) and the published one (rings).
 
     Both are of the split that the text reports; of several seeds their mean, with the interval that
     the table has. rows: of ferlab.reporting.papers, with a result.
     """
     rows = list({row["recipe"]: row for row in reversed(rows)}.values())[::-1]
-    with figure(path, 8, 1.2 + 0.32 * len(rows)) as (drawn, axes):
+    with figure(file, 8, 1.2 + 0.32 * len(rows)) as (drawn, axes):
         for line, row in enumerate(rows):
             _row(axes, line, row)
         axes.axvspan(0.6, 0.7, color=MUTED, alpha=0.15, label="people, 65 ± 5 %")

@@ -26,14 +26,14 @@ PLACES = [
 ]
 
 
-def draw(path, groups):
+def draw(file, groups):
     """Private accuracy with its interval against seconds of training.
 
     groups: of ferlab.reporting.leaderboard.groups. Rings are what a text claims of the same split;
     what trained nothing is a dotted line, or named below the axis where it would be far below.
     """
     timed = [group for group in groups if group["seconds"]]
-    with figure(path, 9, 6.6) as (drawn, axes):
+    with figure(file, 9, 6.6) as (drawn, axes):
         for group in timed:
             _dot(axes, group)
         axes.axhspan(0.6, 0.7, color=MUTED, alpha=0.12, label="people, 65 ± 5 %")
