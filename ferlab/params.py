@@ -77,8 +77,8 @@ class Train(Section):
     """A training: network, optimisation, augmentation, selection, machine. All of it decides bits.
 
     Rates, shares and momenta are plain numbers, rotation is in degrees, shift, zoom and erase are
-    shares of the image's side; early_stopping and reduce_on_plateau count epochs, 0 is off; so does
-    frozen: in the first ones only the last layer learns.
+    shares of the image's side, light is one of contrast; early_stopping and reduce_on_plateau count
+    epochs, 0 is off; so does frozen: in the first ones only the last layer learns.
     """
 
     model: str
@@ -98,8 +98,9 @@ class Train(Section):
     zoom: Share
     erase: Share
     low_resolution: Annotated[float, Field(ge=0, le=1)]
-    labels: Literal["fer2013", "ferplus"] = "fer2013"  # recipes need not name these five
+    labels: Literal["fer2013", "ferplus"] = "fer2013"  # recipes need not name these six
     equalize: bool = False
+    light: Annotated[float, Field(ge=0, le=2)] = 0.0
     mixup: Annotated[float, Field(ge=0, le=1)] = 0.0
     initial: Literal["random", "imagenet"] = "random"
     frozen: Count = 0

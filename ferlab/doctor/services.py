@@ -5,6 +5,7 @@ Each check yields its troubles as (what, fix).
 
 import os
 
+from ferlab.progress import counted
 from ferlab.secrets import one_line
 from ferlab.tracking import search, store
 from ferlab.tracking.store.address import address, answers, database
@@ -49,7 +50,7 @@ def _tracked(client):
     names = [run.info.run_name for run in store.dead_runs(client)]
     if names:
         yield (
-            f"MLflow shows {len(names)} runs as running whose processes have ended "
+            f"MLflow shows {counted(len(names), 'run')} as running that no process is at any more "
             f"({', '.join(names[:3])})",
             "python -m ferlab sync marks them as killed",
         )

@@ -11,7 +11,9 @@ from ferlab.data.prepare import prepared
 from ferlab.files import UserError
 from ferlab.training import schedule
 
-ORDER, MIRROR, TRANSFORM, DROPOUT, MIX = range(5)  # what a random stream is for; part of its key
+ORDER, MIRROR, TRANSFORM, DROPOUT, MIX, LIGHT = range(
+    6
+)  # what a random stream is for; part of its key
 
 
 def order(dataset, params, epoch):
@@ -79,10 +81,23 @@ def batches(dataset, params, epoch):
             erase=params.erase,
             side=schedule.side_of(params, epoch),
         )
+        if params.light:
+            faces = _relit(faces, params.light, (params.seed, epoch, LIGHT, start))
         mixed = faces, targets[batch], weights[labels[batch]]
         if params.mixup:
             mixed = _mixed(*mixed, params, (params.seed, epoch, MIX, start))
         yield mixed[0][..., None], *mixed[1:]
+
+
+def _relit(faces, light, key):
+    """Faces uint8 (n, h, w), each in another light: its contrast times a factor between
+    1 / (1 + light) and 1 + light, then up to 80 * light gray levels brighter or darker.
+    """
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    factor = (1 + light) ** random.uniform(-1, 1, (len(faces), 1, 1))
+    brighter = 80 * light * random.uniform(-1, 1, (len(faces), 1, 1))
+    mean = faces.mean(axis=(1, 2), keepdims=True)
+    return np.clip(np.rint(mean + factor * (faces - mean) + brighter), 0, 255).astype(np.uint8)
 
 
 def _mixed(faces, targets, weights, params, key):

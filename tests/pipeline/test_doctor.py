@@ -280,7 +280,7 @@ def test_a_run_whose_process_has_died_is_found_and_a_living_one_is_not(folder, m
             experiment, run_name="died", tags=store.process() | {"ferlab.started": "1.0"}
         )
     assert [what for what, _ in services.tracking()] == [
-        "MLflow shows 1 runs as running whose processes have ended (died)"
+        "MLflow shows 1 run as running that no process is at any more (died)"
     ]
     with store.store() as client:
         store.mark_dead_runs(client)

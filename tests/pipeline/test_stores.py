@@ -311,7 +311,7 @@ def test_a_run_that_a_kill_left_bare_is_taken_up_and_until_then_shown_as_dead(en
             runs.project_recipe("majority")
     monkeypatch.setattr(store, "is_alive", lambda tags: False)
     assert [what for what, _ in services.tracking()] == [
-        "MLflow shows 1 runs as running whose processes have ended (majority)"
+        "MLflow shows 1 run as running that no process is at any more (majority)"
     ]
     left = folder / "recipes/results/majority/.run.json.4194305.part"  # by a killed evaluation
     left.write_text("{")

@@ -119,7 +119,11 @@ STATES = {
     },
     "erased, dropout, last": {"train.keep": "last", "train.erase": 0.3, "train.dropout": 0.5},
     "small faces first, muon": {"train.low_resolution": 0.6, "train.optimizer": "muon"},
-    "mixed, first only the last layer": {"train.mixup": 0.5, "train.frozen": 1},
+    "mixed in any light, first only the last layer": {
+        "train.mixup": 0.5,
+        "train.light": 0.6,
+        "train.frozen": 1,
+    },
     "small faces first, averaged": {
         "train.low_resolution": 0.3,
         "train.averaging": 0.9,
@@ -284,6 +288,29 @@ def test_mixup_shows_faces_between_two_with_targets_and_weights_between_theirs(f
     assert any((shares.max(axis=1) < 0.95).any() for _, shares, _ in mixed)
     again = list(batches.batches(part, settings(**still, **{"train.mixup": 0.4}).train, 1))
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(mixed, again, strict=True))
+
+
+def test_another_light_changes_contrast_and_brightness_within_its_bounds_and_nothing_else(settings):
+    dataset = make({"angry": (40, 4, 4), "happy": (40, 10, 10)})
+    dataset.faces[:] = 96 + dataset.faces // 4  # far from black and white, where light is cut off
+    still = {"train.rotation": 0, "train.shift": 0.0, "train.zoom": 0.0, "train.flip": False}
+    still |= TINY | {"train.low_resolution": 0.0}
+    part = dataset.split("train")
+    plain, lit, again = (
+        list(batches.batches(part, settings(**still, **{"train.light": light}).train, 1))
+        for light in (0.0, 0.5, 0.5)
+    )
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(lit, again, strict=True))
+    factors, levels = [], []
+    for (before, *labels), (after, *same) in zip(plain, lit, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(labels, same, strict=True))
+        for face, other in zip(before.astype(float), after.astype(float), strict=True):
+            factor, level = np.polyfit(face.ravel() - face.mean(), other.ravel(), 1)
+            assert np.abs(level + factor * (face - face.mean()) - other).max() < 1
+            factors.append(factor)
+            levels.append(level - face.mean())
+    assert 1 / 1.55 < min(factors) < 0.75 and 1.3 < max(factors) < 1.55
+    assert -41 < min(levels) < -25 and 25 < max(levels) < 41
 
 
 @pytest.mark.slow
