@@ -55,7 +55,7 @@ def train(config, dataset, settings, expected_versions):
     """Train, and report each epoch with its checkpoint; goes on from the last one Tune has.
 
     config: {train.<name>: value}, what differs from settings (the train section). Reports: kept,
-    the accuracy of the weights that would be kept; row, of the history; seconds; note, a line. The
+    the accuracy of the weights that would be kept; row, of the history; seconds; notes, lines. The
     last report has instead of a row `finished`, what the training's record needs, with the model
     itself where nothing differs. An error of the training's own is reported as `failed`: what is
     raised, Tune tries again.
