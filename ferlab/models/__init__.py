@@ -35,6 +35,19 @@ def set_pretrained(name, model):
     module.set_pretrained(model)
 
 
+def conv_block(x, filters, pool=False):
+    """3x3 convolution -> max-pooling if `pool` -> batch normalisation -> ReLU.
+
+    x: images (batch, side, side, channels). `small` says why pooling comes first.
+    """
+    from keras import layers
+
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+    if pool:
+        x = layers.MaxPooling2D()(x)
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+
+
 def classifier_head(inputs, features, classes):
     """The Keras model from `inputs` over `features` (batch, n) to probabilities (batch, classes).
 

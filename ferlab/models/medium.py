@@ -6,15 +6,7 @@ convolutions after each pooling.
 
 from keras import Input, layers
 
-from ferlab.models import classifier_head
-
-
-def _block(x, filters, pool=False):
-    """3x3 convolution -> max-pooling if `pool` -> batch normalisation -> ReLU."""
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-    if pool:
-        x = layers.MaxPooling2D()(x)
-    return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+from ferlab.models import classifier_head, conv_block
 
 
 def build(classes, dropout, side):
@@ -22,7 +14,7 @@ def build(classes, dropout, side):
     inputs = Input((side, side, 1), dtype="uint8")
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     for filters in (48, 96, 192):
-        x = _block(x, filters, pool=True)
-        x = layers.Add()([x, _block(_block(x, filters), filters)])
-    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(_block(x, 384)))
+        x = conv_block(x, filters, pool=True)
+        x = layers.Add()([x, conv_block(conv_block(x, filters), filters)])
+    x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(conv_block(x, 384)))
     return classifier_head(inputs, x, classes)

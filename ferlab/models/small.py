@@ -7,15 +7,7 @@ second, for the same accuracy).
 
 from keras import Input, layers
 
-from ferlab.models import classifier_head
-
-
-def _block(x, filters, pool):
-    """3x3 convolution -> max-pooling if `pool` -> batch normalisation -> ReLU."""
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-    if pool:
-        x = layers.MaxPooling2D()(x)
-    return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+from ferlab.models import classifier_head, conv_block
 
 
 def build(classes, dropout, side):
@@ -23,8 +15,8 @@ def build(classes, dropout, side):
     inputs = Input((side, side, 1), dtype="uint8")
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     for filters in (32, 64, 128):
-        x = _block(x, filters, pool=True)
-    x = layers.Add()([x, _block(_block(x, 128, pool=False), 128, pool=False)])
-    x = _block(x, 256, pool=False)
+        x = conv_block(x, filters, pool=True)
+    x = layers.Add()([x, conv_block(conv_block(x, 128), 128)])
+    x = conv_block(x, 256)
     x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
     return classifier_head(inputs, x, classes)

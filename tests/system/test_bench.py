@@ -3,6 +3,7 @@ shortly.
 """
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from benchmarks import (
     bench_parts,
     bench_report,
     fit,
+    ideas,
     read_faces,
     scale_report,
     ways,
@@ -21,7 +23,7 @@ from benchmarks import (
 from ferlab import models, params
 from ferlab.data import augment
 from ferlab.files import UserError
-from ferlab.training import backend
+from ferlab.training import backend, optimizers
 from tests.builders import tiny
 from tests.conftest import REPOSITORY
 
@@ -152,11 +154,41 @@ def test_the_ablation_names_what_each_ingredient_buys(monkeypatch):
         result = {"machine": "a machine", "public": dict.fromkeys(scores, 0.6), "private": scores}
         return [result | {"seconds": seconds + seed} for seed in range(3)]
 
-    page = ablation.text({"nothing": seeds(0.65, 100.0), "mirror": seeds(0.64, 90.0)}).splitlines()
+    idea = next(iter(ideas.IDEAS))
+    results = {"nothing": seeds(0.65, 100.0), "mirror": seeds(0.64, 90.0), idea: seeds(0.66, 99.0)}
+    page = ablation.text(results).splitlines()
     public = "60.00 % (60.00–60.00)"
     assert f"| nothing | {public} | 65.00 % (65.00–65.00) |  | 101 |" in page
     assert f"| mirror | {public} | 64.00 % (64.00–64.00) | -1.0 | 91 |" in page
     assert f"| ten views: one | {public} | 60.00 % (60.00–60.00) | -5.0 | 101 |" in page
+    assert page.index("| put in | public | private | private, against the speedrun | seconds |") < (
+        page.index(f"| {idea} | {public} | 66.00 % (66.00–66.00) | +1.0 | 100 |")
+    )
+
+
+def test_each_idea_of_the_ablation_is_what_its_name_says():
+    params = SimpleNamespace(optimizer="muon", learning_rate=0.02, weight_decay=0.05)
+    keras = backend.start("tensorflow")
+    dirac, biases, steps = ideas.IDEAS.values()
+    with dirac():
+        kernel = np.array(models.build("small", 7, 0.0).layers[6].kernel)  # the second of six
+    image = np.random.default_rng(0).random((1, 8, 8, kernel.shape[2]), np.float32)
+    convolved = np.asarray(keras.ops.conv(image, kernel, padding="same"))
+    np.testing.assert_array_equal(convolved[..., : kernel.shape[2]], image)
+    with steps():
+        assert optimizers.build(keras, params).ns_steps == 3
+    assert optimizers.build(keras, params).ns_steps == 5
+
+    def moved(optimizer):
+        """How far a first step takes a bias and a scale."""
+        variables = [keras.Variable(keras.ops.ones(4), name=name) for name in ("beta", "gamma")]
+        optimizer.build(variables)
+        optimizer.apply([keras.ops.ones(4)] * 2)
+        return [float(1 - variable[0]) for variable in variables]
+
+    with biases():
+        assert moved(optimizers.build(keras, params)) == pytest.approx([0.08, 0.02], rel=1e-3)
+    assert moved(optimizers.build(keras, params)) == pytest.approx([0.02, 0.02], rel=1e-3)
 
 
 @pytest.mark.parametrize("variant", ablation.VARIANTS)

@@ -1,0 +1,66 @@
+"""What cifar10-airbench (Jordan 2024, arXiv:2404.00498) trains with and the speedrun does not.
+
+`make ablation` puts each into the speedrun, beside what it leaves out. An idea is a context in
+which ferlab trains with it.
+"""
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from ferlab import models
+from ferlab.training import optimizers
+
+
+@contextmanager
+def _changed(module, name, change):
+    """Within it `module.name(...)` gives what it would, after change(it)."""
+    original = getattr(module, name)
+
+    def changed(*args, **named):
+        result = original(*args, **named)
+        change(result)
+        return result
+
+    setattr(module, name, changed)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+def _begin_as_identity(model):
+    """The first filters of each 3x3 convolution, as many as it has inputs, copy one input each."""
+    for layer in model.layers:
+        if getattr(layer, "kernel_size", None) == (3, 3):
+            kernel = np.array(layer.kernel)
+            inputs = kernel.shape[2]
+            kernel[..., :inputs] = 0
+            kernel[1, 1, :, :inputs] = np.eye(inputs)
+            layer.kernel.assign(kernel)
+
+
+def _raise_rate_of_biases(optimizer):
+    """What is added in batch normalisation, and in the last layer, learns four times as fast."""
+    adamw = optimizer._adamw_update_step
+
+    def update(gradient, variable, rate, *moments):
+        raised = 4 if variable.name.split(":")[0] in ("beta", "bias") else 1
+        return adamw(gradient, variable, raised * rate, *moments)
+
+    optimizer._adamw_update_step = update
+
+
+def _take_three_steps(optimizer):
+    optimizer.ns_steps = 3
+
+
+IDEAS = {
+    "3x3 kernels that begin as the identity (dirac)": lambda: _changed(
+        models, "build", _begin_as_identity
+    ),
+    "four times the rate for biases": lambda: _changed(optimizers, "build", _raise_rate_of_biases),
+    "three Newton-Schulz steps in Muon, not five": lambda: _changed(
+        optimizers, "build", _take_three_steps
+    ),
+}
