@@ -80,7 +80,7 @@ def train_missing():
         decisive = json.dumps([fingerprint(settings, dataset), VIEWS, cpu, *idea])
         key = hashlib.sha256(decisive.encode()).hexdigest()[:16]
         if key not in notes:
-            say(f"{'with' if idea else 'without'} {variant}, seed {seed}")
+            say(f"{_named(variant)}, seed {seed}")
             with ideas.IDEAS.get(variant, nullcontext)():
                 trained = train(settings, dataset)
             notes[key] = {"variant": variant, "seed": seed, **trained, "machine": cpu}
@@ -89,6 +89,12 @@ def train_missing():
         results.setdefault(variant, []).append(notes[key])
     files.write_json(NOTES, current)
     return results
+
+
+def _named(variant):
+    if variant == "nothing":
+        return "as it is"
+    return f"{'with' if variant in ideas.IDEAS else 'without'} {variant}"
 
 
 def _source_of_ideas():
@@ -185,7 +191,7 @@ def draw(file):
     """
     with figure(file, 8, 4) as (_, axes):
         for recipe, colour, label in (
-            ("silva_2025", MUTED, "silva_2025 (its validation split), our loop, float32"),
+            ("silva_2025", MUTED, "silva_2025 (its validation split)"),
             ("speedrun", ACCENT, "speedrun, five seeds (public, one view)"),
         ):
             for index, (_, _, history) in enumerate(pinned(recipe)):
@@ -217,7 +223,7 @@ def main():
     with files.replacing(FIGURE) as part, open(part, "wb") as file:
         draw(file)
     for variant, rows in results.items():
-        say(f"{_spread(rows, 'private'):<26} without {variant}")
+        say(f"{_spread(rows, 'private'):<26} {_named(variant)}")
     say(f"wrote {PAGE}, {FIGURE} and {NOTES} in {time.perf_counter() - began:.0f} s")
 
 

@@ -50,13 +50,14 @@ def ui(arguments):
     argument("recipe", help="a file of recipes/, without its ending"),
 )
 def use(arguments):
-    from ferlab.recipes import use
+    from ferlab import recipes
 
-    for key, (old, new) in use(arguments.recipe).items():
+    for key, (old, new) in recipes.use(arguments.recipe).items():
         print(f"  {key:<24} {old} -> {new}")
+    dataset = recipes.load_recipe(arguments.recipe).download.dataset
     print(
         f"params.yaml holds {arguments.recipe}, the data are still those of download.dataset\n"
-        "next: make repro DATA=fer2013    back: git checkout params.yaml"
+        f"next: make repro DATA={dataset}    back: git checkout params.yaml"
     )
 
 

@@ -109,5 +109,7 @@ def views(settings):
     if not shift:
         both = "averaged over each face and its mirror image"
         return both if flip else "those of each face as it is"
-    moved = f"averaged over each face and {shift} pixels to its four corners"
-    return moved + (", all these mirrored as well" if flip else "")
+    moved = f"the face, and the face moved {shift} pixels to each corner"
+    if not flip:
+        return f"averaged over five views: {moved}"
+    return f"averaged over ten views: {moved}, and the mirror images of these five"

@@ -111,7 +111,9 @@ def _scores_line(row):
         return f"| {row['recipe']} | not run yet | | | | | | |"
     splits, run = row["details"]["splits"], row["run"]
     cells = " | ".join(_cell(splits.get(name), name != "train") for name in SPLITS)
-    six = "" if len(row["details"]["classes"]) == 7 else " (six classes)"
+    dataset = row["details"]["dataset"]
+    what = "" if dataset == "fer2013" else f" (on {dataset})"
+    what += "" if len(row["details"]["classes"]) == 7 else " (six classes)"
     cost = ""
     if run.get("epochs"):
         machine = run["machine"]
@@ -119,7 +121,7 @@ def _scores_line(row):
             f"{duration(run['train_seconds'])} in {run['precision']}, "
             f"{counted(machine['cores'], 'core')} {machine['cpu']}"
         )
-    return f"| {row['key']}{six} | {cells} | {cost} |"
+    return f"| {row['key']}{what} | {cells} | {cost} |"
 
 
 def _seeds(results):

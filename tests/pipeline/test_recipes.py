@@ -4,12 +4,14 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from ferlab import __main__ as ferlab_verbs
 from ferlab import params, recipes
 from ferlab.data import balance
 from ferlab.data.classes import CLASSES
@@ -357,7 +359,22 @@ def test_a_bad_recipe_is_refused_with_its_file_and_key(change, said, tmp_path, m
         recipes.load_recipe("silva2025")
 
 
-def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["speedrun_ensemble", "champion_ensemble"])
+def test_an_ensembles_candidates_are_of_one_dataset_and_what_its_stage_reads(name, monkeypatch):
+    monkeypatch.chdir(TOP)
+    candidates = recipes.load_recipe(name).ensemble.candidates
+    datasets = {
+        recipes.load_recipe(recipes.recipe_of(key)[0]).download.dataset for key in candidates
+    }
+    assert datasets == {"fer2013"}
+    stage = YAML(typ="safe").load((TOP / "recipes/dvc.yaml").read_text())["stages"][name]
+    read = [path for path in stage["deps"] if path.startswith("results/")]
+    assert read == [f"results/{key}/predictions.csv.gz" for key in candidates]
+
+
+def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q"], check=True)
     (tmp_path / "recipes").mkdir()
@@ -365,6 +382,7 @@ def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(tmp
         "params.yaml",
         "recipes/params.yaml",
         "recipes/fourlayer_2025.yaml",
+        "recipes/silva_2025.yaml",
         "recipes/majority.yaml",
     ):
         (tmp_path / name).write_text((TOP / name).read_text())
@@ -391,6 +409,9 @@ def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(tmp
     assert comments((tmp_path / "params.yaml").read_text()) == comments(before)
     with pytest.raises(UserError, match="not committed"):
         recipes.use("fourlayer_2025")
+    (tmp_path / "params.yaml").write_text(before)
+    ferlab_verbs.use(SimpleNamespace(recipe="silva_2025"))
+    assert "next: make repro DATA=fer2013-jpeg " in capsys.readouterr().out
     with pytest.raises(UserError, match="trains no network"):
         recipes.use("majority")
 
@@ -495,7 +516,8 @@ def test_several_seeds_are_one_claim_with_the_luck_of_both():
 @pytest.fixture
 def claimed(tmp_path, monkeypatch):
     """Recipes of which silva_2025 has results: those of the speedrun, better than its text."""
-    shutil.copytree(TOP / "recipes", tmp_path / "recipes", ignore=lambda *_: ["runs"])
+    left_out = shutil.ignore_patterns("runs", "silva_2025", "silva_2025-s*")
+    shutil.copytree(TOP / "recipes", tmp_path / "recipes", ignore=left_out)
     monkeypatch.chdir(tmp_path)
 
     def seeds(*numbers):
@@ -538,7 +560,9 @@ def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(
     for key in recipes.with_result():
         _, details, _, run = recipes.read_result(key)
         assert f"{100 * details['splits']['private']['accuracy']:.2f} %" in page
-        assert details["dataset"] == "fer2013" and run["machine"]["cpu"]
+        dataset = recipes.load_recipe(recipes.recipe_of(key)[0]).download.dataset
+        assert details["dataset"] == dataset and run["machine"]["cpu"]
+        assert dataset == "fer2013" or f"| {key} (on {dataset}) |" in page
         size = (recipes.result_folder(key) / "predictions.csv.gz").stat().st_size
         assert size < 250_000, "too large to be committed"
         assert (
