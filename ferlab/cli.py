@@ -39,7 +39,7 @@ def argument(*names, **options):
 
 def count(text):
     """For `type=`: a number from 1."""
-    if not text.isdecimal() or text == "0":
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no number from 1")
     return int(text)
 

@@ -1,7 +1,7 @@
 """`python -m ferlab leaderboard`: every result on the real FER2013 on one page.
 
 These are the recipes', the workspace's and the DVC experiments'. Writes reports/leaderboard.html
-with reports/leaderboard/<key>.html, a page for each result (without faces, so that it works where
+with reports/leaderboard/<name>.html, a page for each result (without faces, so that it works where
 no data are), and reports/leaderboard.png.
 """
 
@@ -34,7 +34,7 @@ def write(say=print):
     with files.replacing(OUT / "leaderboard") as folder:
         folder.mkdir()
         for row in results:
-            files.write_text(folder / f"{row['key']}.html", _page(row))
+            files.write_text(folder / f"{row['page']}.html", _page(row))
     template = pages.template("leaderboard.html")
     html = template.render(rows=results, further=_further(results), picture=picture.read_bytes())
     files.write_text(page, html + "\n")
@@ -71,7 +71,7 @@ def _experiments(say):
             locked = dvc_files.stages(dvc_files.show(root, commit, "dvc.lock"))
             if dvc_files.parameters(locked).get("download", {}).get("dataset") == "sample":
                 continue
-            result = lookup.find(name)
+            result = lookup.experiment(name, commit)
         except files.UserError as error:
             say(f"not shown: {error}")
             continue
@@ -133,6 +133,7 @@ def _row(result, run, kind="recipe"):
     return {
         "key": key,
         "kind": kind,
+        "page": f"experiment-{key}" if kind == "experiment" else key,
         "result": result,
         "run": run,
         "split": split,

@@ -114,7 +114,12 @@ def fit(dataset, settings, folder, on_epoch, on_nondeterministic, on_wait):
     this machine has cores. FERLAB_STORAGE: for the checkpoint, else `folder`.
     """
     name, place = folder.name, os.environ.get("FERLAB_STORAGE")
-    cluster = Cluster(os.environ["FERLAB_RAY"], _threads(), folder=folder, storage=place)
+    cluster = Cluster(
+        os.environ["FERLAB_RAY"],
+        connection.count_of("FERLAB_THREADS", os.cpu_count()),
+        folder=folder,
+        storage=place,
+    )
 
     def report(_, content):
         for note in content.get("notes", ()):
@@ -134,10 +139,3 @@ def fit(dataset, settings, folder, on_epoch, on_nondeterministic, on_wait):
         return finished, lambda: cluster.forget(name)
     finally:
         cluster.close()
-
-
-def _threads():
-    threads = os.environ.get("FERLAB_THREADS", "") or str(os.cpu_count())
-    if not threads.isdecimal() or threads == "0":
-        raise files.UserError(f"FERLAB_THREADS={threads}: must be a number from 1")
-    return int(threads)

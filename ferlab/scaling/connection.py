@@ -38,10 +38,15 @@ def check_installed():
 
 def patience():
     """PATIENCE, or FERLAB_PATIENCE: a machine that is very busy starts even Python slowly."""
-    seconds = os.environ.get("FERLAB_PATIENCE") or PATIENCE
-    if not seconds.isdecimal() or seconds == "0":
-        raise UserError(f"FERLAB_PATIENCE={seconds}: must be a number of seconds from 1")
-    return int(seconds)
+    return count_of("FERLAB_PATIENCE", PATIENCE)
+
+
+def count_of(variable, default):
+    """The number from 1 that an environment variable holds; UserError where it holds another."""
+    text = os.environ.get(variable) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{variable}={text}: must be a number from 1")
+    return int(text)
 
 
 def connect(address, threads):

@@ -52,6 +52,8 @@ def export(model="", format="onnx", out=None, said=None):
     """
     out = _checked(Path(out or Path("exports") / NAMES[format]), format)
     with find_model(model) as (path, _), files.replacing(out) as part:
+        if path.suffix == ".onnx":
+            raise files.UserError(f"{model}: is an export already; name the .keras file it is from")
         predictor = Predictor(path, "none", said)
         about = {
             "classes": list(predictor.classes),

@@ -40,7 +40,7 @@ def find(name):
         return _recipe(name)
     commits = {experiment: commit for experiment, commit, _ in dvc_files.experiments()}
     if name in commits:
-        return _experiment(name, commits[name])
+        return experiment(name, commits[name])
     result = _tracked(name) if store.exists() else None
     if result:
         return result
@@ -86,8 +86,8 @@ def _recipe(key):
     return Result(key, values, details, tables.of_recipe(key), history, seconds)
 
 
-def _experiment(name, commit):
-    """The result of a DVC experiment, from Git and DVC's cache."""
+def experiment(name, commit):
+    """The Result of a DVC experiment, from Git and DVC's cache. UserError where it is not there."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         wanted = ("params.yaml", PREDICTIONS, DETAILS, HISTORY)

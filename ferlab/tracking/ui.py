@@ -44,15 +44,16 @@ def serve(port, report=print):
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             free.bind((HOST, port))
-        except OSError as error:
-            raise files.UserError(
-                f"{HOST}:{port}: {error.strerror}; choose another --port"
-            ) from None
+            port = free.getsockname()[1]  # of 0, which asks for any that is free
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or "no port from 0 to 65535"
+            raise files.UserError(f"{HOST}:{port}: {reason}; choose another --port") from None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = _start(place, port)
     try:
         _complete(f"http://{HOST}:{port}/", report, server)
-        server.wait()
+        if server.wait():
+            raise files.UserError(f"mlflow ui ended with exit code {server.returncode}")
     except KeyboardInterrupt:
         pass
     finally:

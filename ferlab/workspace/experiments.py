@@ -73,7 +73,10 @@ def _table(named, pinned, width):
     """The lines of the table, none longer than `width`."""
     cells = [["", *SCORES, "changed"]]
     for name, row in named.items():
-        found = [next(filter(None, map(row.get, keys)), None) for keys in SCORES.values()]
+        found = [
+            next((row[key] for key in keys if row.get(key) is not None), None)
+            for keys in SCORES.values()
+        ]
         scores = [f"{100 * value:.1f} %" if value is not None else "-" for value in found]
         state = "" if row["State"] in (None, "Success") else f"{str(row['State']).lower()} "
         cells.append([name, *scores, state + _changed(row, pinned)])

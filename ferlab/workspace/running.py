@@ -5,13 +5,13 @@ from pathlib import Path
 from ferlab import files
 
 
-def commands():
-    """[(process id, command)] of the living `dvc` and `python -m stages.<name>` of this repository.
+def commands(top=None):
+    """[(process id, command)] of the living `dvc` and `python -m stages.<name>` of a repository.
 
-    Also those in the temporary folders of experiments. Processes whose folder this user may not
-    ask for are not seen.
+    top: its folder, by default that of this one. Those in the temporary folders of its experiments
+    count as well. Processes whose folder this user may not ask for are not seen.
     """
-    return [(pid, _short(words)) for pid, words in _processes(_is_ours)]
+    return [(pid, _short(words)) for pid, words in _processes(_is_ours, top)]
 
 
 def git():
@@ -19,11 +19,11 @@ def git():
     return bool(_processes(lambda words: words[:1] and Path(words[0]).name == "git"))
 
 
-def _processes(is_wanted):
-    """[(process id, its words)] of the living processes in this repository that are wanted."""
+def _processes(is_wanted, top=None):
+    """[(process id, its words)] of the living processes in a repository that are wanted."""
     import psutil
 
-    top, found = files.root(), []
+    top, found = top or files.root(), []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()

@@ -17,6 +17,7 @@ from pathlib import Path
 from ferlab import dvc_files
 from ferlab.files import UserError
 from ferlab.progress import counted
+from ferlab.workspace import running
 
 WAYS = {
     "once": ["exp", "run"],
@@ -24,6 +25,7 @@ WAYS = {
     "temp": ["exp", "run", "--temp"],
     "queue": ["exp", "run", "--queue"],
 }
+IDLE = 10  # looks at the queue, two seconds apart, without a process at work: it has died
 
 
 def verify(changes=(), report=print):
@@ -80,8 +82,12 @@ def run(folder, way, changes):
     call("dvc", *WAYS[way], *[part for change in changes for part in ("-S", change)])
     if way == "queue":
         call("dvc", "queue", "start")
+        idle = 0  # looks in a row at which no process of DVC's or of a stage worked in the folder
         while re.search("Queued|Running", call("dvc", "queue", "status")):
             time.sleep(2)
+            idle = 0 if running.commands(folder.resolve()) else idle + 1
+            if idle > IDLE:
+                raise UserError(f"{way}: the queue's worker has died; run make verify again")
     refs = call("git", "for-each-ref", "refs/exps", "--format=%(refname)").split()
     # refs/exps/<2 digits>/<38 digits>/<name>
     experiments = [ref for ref in refs if len(ref.split("/")) == 5]

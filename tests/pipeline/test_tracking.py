@@ -167,6 +167,24 @@ def test_the_page_is_served_to_this_machine_alone_and_unpickles_nothing(monkeypa
     assert named["env"]["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
 
 
+def test_a_page_that_cannot_be_served_is_told(monkeypatch):
+    monkeypatch.setattr(ui.store, "ready", lambda: "sqlite:///none.db")
+    monkeypatch.setattr(ui, "_complete", lambda *_: None)
+    asked = []
+
+    def start(place, port):
+        asked.append(port)
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+
+    monkeypatch.setattr(ui, "_start", start)
+    monkeypatch.setattr(ui.signal, "signal", lambda *_: None)
+    with pytest.raises(files.UserError, match="mlflow ui ended with exit code 3"):
+        ui.serve(0)
+    assert asked[0] > 0, "a free port was chosen before its address is told"
+    with pytest.raises(files.UserError, match="70000: no port from 0 to 65535; choose another"):
+        ui.serve(70000)
+
+
 @pytest.mark.slow
 def test_make_ui_prints_the_page_s_address_and_leaves_no_process(record):
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -1,5 +1,7 @@
 """`make verify` runs everything four times from scratch, and tells equal from different."""
 
+import subprocess
+
 import pytest
 
 from ferlab.files import UserError
@@ -16,6 +18,18 @@ def test_different_bits_are_named():
         verify.compare(
             {"once": {"a": "1", "b": "2"}, "again": {"a": "1", "b": "3", "c": "4"}}, said.append
         )
+
+
+def test_a_queue_whose_worker_died_is_not_waited_for(tmp_path, monkeypatch):
+    def call(command, **_):
+        said = "Running" if command[-1] == "status" else ""
+        return subprocess.CompletedProcess(command, 0, stdout=said, stderr="")
+
+    monkeypatch.setattr(verify, "clone", lambda folder: None)
+    monkeypatch.setattr(verify.subprocess, "run", call)
+    monkeypatch.setattr(verify.time, "sleep", lambda seconds: None)
+    with pytest.raises(UserError, match="queue: the queue's worker has died"):
+        verify.run(tmp_path, "queue", [])
 
 
 @pytest.mark.slow

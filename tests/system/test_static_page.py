@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 
+from ferlab.data.readers import images
 from ferlab.files import UserError
 from ferlab.serving import model_lookup
 from ferlab.serving.light import static_page
@@ -86,12 +87,22 @@ def tab(browser, address):
 
 
 def found(tab, picture):
-    """What the page answers to a picture, uint8 (H, W, 3)."""
+    """What the page answers to a picture, uint8 (H, W, 3), or (H, W, 4) with transparency."""
     asked = """async text => {
         const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
         return await ask(new Blob([bytes]));
     }"""
-    return tab.evaluate(asked, base64.b64encode(image(picture, "PNG", "RGB")).decode())
+    return tab.evaluate(asked, base64.b64encode(_png(picture)).decode())
+
+
+def _png(picture):
+    return image(picture, "PNG", "RGBA" if picture.shape[2] == 4 else "RGB")
+
+
+def _round(shape):
+    """An alpha channel in which the astronaut's face alone shows, in a circle."""
+    rows, columns = np.indices(shape)
+    return np.where((rows - 110) ** 2 + (columns - 221) ** 2 < 90**2, 255, 0).astype(np.uint8)
 
 
 @pytest.mark.slow
@@ -104,10 +115,12 @@ def test_faces_and_numbers_are_those_of_predict(tab, astronaut):
         "two": np.concatenate([astronaut, astronaut[:, ::-1]], axis=1),
         "a face already": astronaut[65:155, 176:266],
         "large": np.repeat(np.repeat(astronaut, 4, axis=0), 4, axis=1),
+        "transparent": np.dstack([astronaut, _round(astronaut.shape[:2])]),
         "a wall": np.full((200, 300, 3), 90, np.uint8),
     }
     for name, picture in pictures.items():
-        answer, ((faces, probabilities),) = found(tab, picture), predictor([picture])
+        seen = np.asarray(images.decode(_png(picture), name).convert("RGB"))
+        answer, ((faces, probabilities),) = found(tab, picture), predictor([seen])
         squares = [[face[key] for key in ("x", "y", "side")] for face in answer["faces"]]
         assert answer["remark"] == faces.remark(), name
         assert len(squares) == len(faces.squares) == {"two": 2, "a wall": 0}.get(name, 1), name

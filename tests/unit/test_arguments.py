@@ -11,7 +11,7 @@ from tests.repository import TOP
 
 WRONG = {
     "predict photo --detector hare": ["'hare' (choose from ", "did you mean haar?"],
-    "predict photo --model speedrunn": ["did you mean speedrun? known: workspace", "majority"],
+    "predict photo --model speedrunn": ["did you mean speedrun? known: workspace"],
     "predict photo --model network.h5": ["network.h5: not a .keras file", "--model is a .keras"],
     "predict photo --model mine.keras": ["mine.keras: not found; --model is", "at once"],
     "predict photo --model workspace": ["models/model.keras: not found; `make repro`", "minutes"],
@@ -20,6 +20,7 @@ WRONG = {
     "predict photo --camera one": ["one is no number from 0"],
     "predict photo --min-face 0": ["0 is no number from 1"],
     "predict photo --every 0": ["0 is no number from 1"],
+    "predict photo --every 00": ["00 is no number from 1"],
     "predict photo --smooth no": ["no is no number of seconds"],
     "predict nowhere.jpg": ["nowhere.jpg: not found"],
     "predict": ["nothing to predict"],
@@ -27,6 +28,7 @@ WRONG = {
     "demo --port 99999999": ["choose another --port"],
     "export --model speedrunn": ["did you mean speedrun?"],
     "export --format onx": ["did you mean onnx?"],
+    "export --model small.onnx": ["small.onnx: is an export already; name the .keras file"],
     "export --out model.tflite": ["onnx is a file that ends in .onnx"],
     "release speedrunn": ["speedrunn: no result, did you mean speedrun?"],
     "use speedrunn": ["speedrunn.yaml: no such recipe, did you mean speedrun?"],
@@ -43,7 +45,8 @@ def checkout(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(TOP / name)
     (tmp_path / "photo").mkdir()
     (tmp_path / "photo/one.png").write_bytes(b"not looked at")
-    (tmp_path / "network.h5").write_bytes(b"")
+    for name in ("network.h5", "small.onnx"):
+        (tmp_path / name).write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -1,5 +1,7 @@
 """Faces are followed through a clip, their probabilities smoothed, and drawn over time."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -18,8 +20,23 @@ def test_a_face_keeps_its_number_while_others_come_go_and_move():
     assert follow(0.1, np.array([B, A]), flat)[0] == [1, 0]  # another order
     assert follow(0.2, np.array([(120, 110, 55)]), flat[:1])[0] == [0]
     assert follow(0.9, np.array([B]), flat[:1])[0] == [1]  # was hidden for 0.8 s
+    assert follow(1.4, np.array([B]), flat[:1])[0] == [1]
     assert follow(1.5, np.array([A, (800, 0, 50)]), flat)[0] == [2, 3]  # gone for too long; new
     assert follow(1.6, np.zeros((0, 3), np.int64), np.zeros((0, 3)))[0] == []
+
+
+def test_a_face_keeps_its_number_where_looks_are_far_apart(drawn, tmp_path):
+    """As with --every 30, or a slow camera; also where one look in between did not find it."""
+    follow, flat = tracks.Tracks(), np.zeros((1, 2))
+    at = [0, 1.2, 2.4, 4.8, 6.0]
+    for seconds in at:
+        if seconds == 4.8:
+            assert follow(3.6, np.zeros((0, 3), np.int64), np.zeros((0, 2)))[0] == []
+        assert follow(seconds, np.array([A]), flat)[0] == [0]
+    assert follow(12.0, np.zeros((0, 3), np.int64), np.zeros((0, 2)))[0] == []
+    assert follow(13.2, np.array([A]), flat)[0] == [1]
+    chart.write(tmp_path / "x.png", at, [0] * 5, [[0.5, 0.5]] * 5, ("happy", "sad"))
+    assert not np.isnan(drawn[0].axes[0].lines[0].get_ydata()).any()
 
 
 def test_probabilities_are_smoothed_over_time_and_not_over_frames():
@@ -75,6 +92,11 @@ def test_each_nth_frame_is_looked_at_and_the_clip_stays_whole(tmp_path, monkeypa
     written = cv2.VideoCapture(str(tmp_path / "out/walk.avi.mp4"))
     assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 12
     assert "12 frames, 1.2 s, 1 different face, 3 times" in capsys.readouterr().out
+    (tmp_path / "films/day1").mkdir(parents=True)
+    shutil.copy(clip, tmp_path / "films/day1")
+    predict.predict([tmp_path / "films"], tmp_path / "day")
+    beside = {path.name for path in (tmp_path / "day/day1").iterdir()}
+    assert beside == {"walk.avi.mp4", "walk.avi.chart.png"}
     predict.predict([clip], tmp_path / "smooth", smooth=2)
     smooth = pd.read_csv(tmp_path / "smooth/predictions.csv")["p_happy"].diff().abs()
     assert smooth.max() < 0.1  # of 0.7 from frame to frame
@@ -89,7 +111,7 @@ def test_the_chart_shows_when_which_face_had_which_expression(tmp_path):
     chart.write(tmp_path / "y.png", times[:5], numbers[:5], rows[:5], ("happy", "sad"))
     assert one[1] > Image.open(tmp_path / "y.png").size[1]  # a panel more
     table = chart._with_gaps(
-        pd.DataFrame({"seconds": times[:5], "happy": np.array(rows[:5])[:, 0]})
+        pd.DataFrame({"seconds": times[:5], "happy": np.array(rows[:5])[:, 0]}), 1.0
     )
     assert table["happy"].isna().tolist() == [False, False, False, True, False, False]
     chart.write(tmp_path / "none.png", [], [], [], ("happy", "sad"))

@@ -113,22 +113,22 @@ def test_experiments_on_fer2013_are_included_and_those_on_the_sample_are_not_eve
         parameters = f"download: {{dataset: {locks[commit]}}}"
         return f"stages: {{download: {{params: {{params.yaml: {{{parameters}}}}}}}}}"
 
-    find, asked, said = lookup.find, [], []
+    asked, said = [], []
 
-    def found(name):
+    def found(name, commit):
         asked.append(name)
         if name == "c":
             raise files.UserError("c: gone; make it again")
-        return find(name) if name in recipes.with_result() else mine(name)
-
-    def mine(name):
-        return dataclasses.replace(find("speedrun"), name=name)
+        return dataclasses.replace(lookup.find("majority"), name=name)
 
     monkeypatch.setattr(leaderboard.dvc_files, "show", show)
-    monkeypatch.setattr(leaderboard.lookup, "find", found)
+    monkeypatch.setattr(leaderboard.lookup, "experiment", found)
     rows = leaderboard.rows(said.append)
     kinds = {row["key"]: row["kind"] for row in rows}
     assert kinds["a"] == "experiment" and "b" not in {*asked, *kinds} and "c" not in kinds
+    pages = {row["page"]: row["accuracy"] for row in rows}
+    assert len(pages) == len(rows), "an experiment named as a recipe has a page of its own"
+    assert pages["experiment-speedrun"] == pages["majority"] < pages["speedrun"]
     assert said == ["not shown: c: gone; make it again"]
     group = next(group for group in leaderboard.groups(rows) if group["name"] == "a")
     assert group["kind"] == "yours" and group["published"] is None

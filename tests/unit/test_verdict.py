@@ -154,6 +154,12 @@ def test_before_the_first_experiment_show_says_what_to_do(shown, tmp_path):
     assert "nothing was run here yet: make repro" not in shown(HERE, PINNED)
 
 
+def test_a_score_of_nought_is_shown_as_such(shown):
+    first, line, *_ = shown(HERE | {"disgust_recall": 0.0}, PINNED)
+    assert first.split() == ["private", "disgust", "changed"]
+    assert line.split()[:5] == ["workspace", "85.6", "%", "0.0", "%"]
+
+
 def test_experiments_are_one_short_line_each_with_what_was_changed(shown):
     many = {f"train.k{k}": k for k in range(40)}
     lines = shown(

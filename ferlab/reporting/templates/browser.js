@@ -43,7 +43,7 @@ async function ask(picture, live = 0) {
 function look(map, turn) {  // gray levels of a picture after quarter turns to the left
   const [width, height] = turn % 2 ? [map.height, map.width] : [map.width, map.height];
   const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  pen.fillStyle = "#000";  // behind what is transparent
+  pen.fillStyle = "#fff";  // behind what is transparent
   pen.fillRect(0, 0, width, height);
   pen.translate(width / 2, height / 2);
   pen.rotate(-turn * Math.PI / 2);

@@ -7,6 +7,7 @@ from ferlab import files
 
 FACES = 4  # that were seen longest, one above the other
 GAP = 1.0  # seconds without the face, in which no line is drawn
+LOOKS = 2.5  # so many times the time between two looks, where that is longer
 
 
 def write(path, times, numbers, probabilities, classes):
@@ -26,6 +27,8 @@ def write(path, times, numbers, probabilities, classes):
     table.insert(0, "seconds", times)
     seen = pd.Series(numbers).value_counts(sort=False).sort_values(ascending=False, kind="stable")
     shown = sorted(seen.index[:FACES])
+    looks = np.diff(np.unique(times))
+    gap = max(GAP, LOOKS * np.median(looks)) if len(looks) else GAP
     with files.replacing(path) as part:
         with figure(
             part.with_name(f"{part.name}.png"),
@@ -35,7 +38,7 @@ def write(path, times, numbers, probabilities, classes):
             squeeze=False,
         ) as (drawn, axes):
             for panel, number in zip(axes[:, 0], shown, strict=True):
-                rows = _with_gaps(table[np.asarray(numbers) == number])
+                rows = _with_gaps(table[np.asarray(numbers) == number], gap)
                 for name in classes:
                     panel.plot(
                         rows["seconds"],
@@ -51,9 +54,9 @@ def write(path, times, numbers, probabilities, classes):
     return True
 
 
-def _with_gaps(rows):
-    """The rows with an empty one wherever the face was gone, which ends the lines."""
+def _with_gaps(rows, gap):
+    """The rows with an empty one, which ends lines, where the face was gone for `gap` seconds."""
     rows = rows.reset_index(drop=True)
     rows.index = rows.index * 2
-    gone = rows.index[1:][np.diff(rows["seconds"]) > GAP] - 1
+    gone = rows.index[1:][np.diff(rows["seconds"]) > gap] - 1
     return pd.concat([rows, pd.DataFrame(np.nan, gone, rows.columns)]).sort_index()

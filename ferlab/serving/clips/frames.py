@@ -3,6 +3,7 @@ of the expressions over time."""
 
 import sys
 import time
+from pathlib import Path
 
 import cv2
 
@@ -48,7 +49,8 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
             temporary.rename(part)
     finally:
         capture.release()
-    print(_summary(frames, rows[before:], predictor.classes, target.parent / f"{name}.chart.png"))
+    picture = target.with_name(f"{Path(name).name}.chart.png")
+    print(_summary(frames, rows[before:], predictor.classes, picture))
     if stopped:
         raise KeyboardInterrupt
     return 0

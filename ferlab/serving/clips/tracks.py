@@ -7,6 +7,7 @@ import numpy as np
 
 OVERLAP = 0.2  # shared over joint area of two squares that may show the same face
 FORGET = 1.0  # seconds after which a face that was not seen again is another one
+LOOKS = 2.5  # so many times the time between two looks, where that is longer
 SMOOTH = 0.5  # seconds in which smoothed probabilities come two thirds of the way to new ones
 
 
@@ -22,14 +23,16 @@ class Tracks:
     """The faces of a clip, frame by frame; smooth: as SMOOTH, 0 for probabilities as they are."""
 
     def __init__(self, smooth=SMOOTH):
-        self._smooth, self._tracks, self._count = smooth, [], 0
+        self._smooth, self._tracks, self._count, self._last = smooth, [], 0, 0.0
 
     def __call__(self, seconds, squares, probabilities):
         """(numbers, smoothed probabilities (n, C)) of the faces of a frame at this time.
 
         Numbers count from 0 through the clip. squares: int64 (n, 3); probabilities: (n, C).
         """
-        self._tracks = [track for track in self._tracks if seconds - track.seen <= FORGET]
+        forget = max(FORGET, LOOKS * (seconds - self._last))
+        self._last = seconds
+        self._tracks = [track for track in self._tracks if seconds - track.seen <= forget]
         known = _matched([track.square for track in self._tracks], squares)
         numbers, smoothed = [], np.array(probabilities)
         for face, square in enumerate(squares):
