@@ -6,7 +6,7 @@ All may use everything in ferlab and stages; nothing there uses them.
 import sys
 from pathlib import Path
 
-from ferlab import files, secrets
+from ferlab import cli
 from ferlab.data.dataset import Dataset
 
 FACES = Path(".ferlab/bench/faces")  # FER2013, read once
@@ -60,9 +60,8 @@ def say(line):
 
 def run(main):
     """Call a benchmark; what the user can fix becomes one line and exit code 1."""
-    try:
-        main()
-    except files.UserError as error:
-        sys.exit(f"error: {secrets.masked(error)}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; what was finished and written is kept")
+    with cli.errors_in_one_line():
+        try:
+            main()
+        except KeyboardInterrupt:
+            sys.exit("stopped; what was finished and written is kept")

@@ -140,7 +140,10 @@ def _clone(folder):
         for name, value in os.environ.items()
         if not name.startswith(("MLFLOW_TRACKING", "DVC_"))
     }
-    return environment | {"DVC_ROOT": folder, "FER2013": str(Path(os.environ["FER2013"]).resolve())}
+    place = os.environ["FER2013"]
+    if "://" not in place:
+        place = str(Path(place).resolve())
+    return environment | {"DVC_ROOT": folder, "FER2013": place}
 
 
 def _stage_seconds(stage, folder, environment):

@@ -6,7 +6,6 @@ ten minutes).
 """
 
 import os
-import sys
 import tempfile
 import time
 import zipfile
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import run
 from ferlab import files
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE
@@ -200,7 +200,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except files.UserError as error:
-        sys.exit(f"error: {error}")
+    run(main)

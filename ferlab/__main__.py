@@ -93,13 +93,13 @@ def papers(arguments):
     "search the ranges that sweep.yaml declares, around params.yaml, on the workspace's data "
     "(needs requirements-sweep.txt)",
     argument("file", nargs="?", default="sweep.yaml", type=Path),
-    *cli.cluster_arguments(threads=1),
+    *cli.cluster_arguments("one"),
 )
 def sweep(arguments):
     from ferlab.scaling import sweep
 
     try:
-        sweep.sweep(arguments.file, cluster=cli.cluster(arguments))
+        sweep.sweep(arguments.file, cluster=cli.cluster(arguments, 1))
     except KeyboardInterrupt:
         sys.exit(RESUMABLE)
 
@@ -108,14 +108,14 @@ def sweep(arguments):
     "train and evaluate what is stale of some recipes: as `dvc --cd recipes repro` does, "
     "or side by side on a Ray cluster",
     argument("key", nargs="+", help="of recipes/dvc.yaml: a recipe, or <recipe>-s<seed>"),
-    *cli.cluster_arguments(threads=os.cpu_count()),
+    *cli.cluster_arguments("all of this machine"),
     name="run-recipes",
 )
 def run_recipes(arguments):
     from ferlab.scaling.run_recipes import run
 
     try:
-        failed = run(list(dict.fromkeys(arguments.key)), cli.cluster(arguments))
+        failed = run(list(dict.fromkeys(arguments.key)), cli.cluster(arguments, os.cpu_count()))
     except KeyboardInterrupt:
         sys.exit(RESUMABLE)
     if failed:

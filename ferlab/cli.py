@@ -13,7 +13,7 @@ from ferlab.files import UserError
 from ferlab.secrets import masked
 
 _VERBS = {}  # name: (function, text, arguments), in the order in which --help lists them
-_CLUSTER = {"address": "local", "nodes": 1, "storage": None}  # defaults of --engine ray
+_OF_RAY = ("address", "threads", "nodes", "storage")  # arguments of --engine ray
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # these errors name no file
 _NO_MEMORY = "out of memory; close other programs, or lower train.batch_size where it was training"
 _OUT_OF_REACH = (*_FULL, errno.EACCES, errno.EROFS, errno.EPERM)
@@ -117,7 +117,7 @@ def foreign(arguments):
 
 
 def cluster_arguments(threads):
-    """The arguments of --engine. threads: of a training, where none are named."""
+    """The arguments of --engine. threads: for --help, of a training where none are named."""
     return (
         argument(
             "--engine",
@@ -126,20 +126,13 @@ def cluster_arguments(threads):
             help="ray: trainings side by side, on a cluster or on this machine's cores "
             "(needs requirements-scale.txt)",
         ),
+        argument("--address", help="of Ray: local, auto, or <host>:<port> of the head node"),
         argument(
-            "--address",
-            default=_CLUSTER["address"],
-            help="of Ray: local, auto, or <host>:<port> of the head node",
-        ),
-        argument(
-            "--threads", default=threads, type=count, help="processor threads of each training"
-        ),
-        argument(
-            "--nodes",
-            default=_CLUSTER["nodes"],
+            "--threads",
             type=count,
-            help="how many nodes must have joined",
+            help=f"processor threads of each training; without it {threads}",
         ),
+        argument("--nodes", type=count, help="how many nodes must have joined"),
         argument(
             "--storage",
             help="for checkpoints: a folder or address (s3://...) that every node reaches",
@@ -147,24 +140,20 @@ def cluster_arguments(threads):
     )
 
 
-def cluster(arguments):
+def cluster(arguments, threads):
     """A function that, given a folder for checkpoints, connects to the cluster; None for --engine
-    local.
+    local. threads: of a training, where the arguments name none.
     """
     if arguments.engine == "local":
-        for name, default in _CLUSTER.items():
-            if getattr(arguments, name) != default:
+        for name in _OF_RAY:
+            if getattr(arguments, name) is not None:
                 raise UserError(f"--{name}: means something with --engine ray only")
         return None
     from ferlab.scaling.cluster import Cluster
 
-    return lambda folder: Cluster(
-        arguments.address,
-        arguments.threads,
-        arguments.nodes,
-        folder=folder,
-        storage=arguments.storage,
-    )
+    address, nodes = arguments.address or "local", arguments.nodes or 1
+    threads, storage = arguments.threads or threads, arguments.storage
+    return lambda folder: Cluster(address, threads, nodes, folder=folder, storage=storage)
 
 
 @contextlib.contextmanager
@@ -179,6 +168,7 @@ def errors_in_one_line():
         if not 1980 <= now.tm_year <= 2107:
             raise UserError(f"this machine's clock says {time.strftime('%Y-%m-%d', now)}: set it")
         yield
+        sys.stdout.flush()  # here, where it can still be told in a line
     except UserError as error:
         sys.exit(f"error: {masked(error)}")
     except KeyboardInterrupt:
@@ -194,8 +184,8 @@ def errors_in_one_line():
             "pip install --require-hashes -r requirements.txt"
         )
     except OSError as error:  # a full disk, a read-only folder, a file in a folder's place
+        _drop_output()
         if error.errno == errno.EPIPE:  # `| head`: the reader has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         if error.errno == errno.ENOMEM:
             sys.exit(f"error: {_NO_MEMORY}")
@@ -208,6 +198,14 @@ def errors_in_one_line():
         if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which is not imported
             raise
         sys.exit(f"error: {_NO_MEMORY}")
+
+
+def _drop_output():
+    """Forget what was printed and cannot be written, which Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run():

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -29,9 +30,7 @@ def stages(text, name="dvc.lock"):
     except (YAMLError, TypeError, KeyError) as error:
         reason = files.one_line(error)
         raise files.UserError(f"{name}: names no stages ({reason}); git checkout {name}") from None
-    if not isinstance(content, dict) or not all(
-        isinstance(stage, dict) for stage in content.values()
-    ):
+    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
         raise files.UserError(f"{name}: its stages are damaged; git checkout {name}")
     return content
 
@@ -168,16 +167,28 @@ def fetch(name, sources, folder=None, revision=None, fix=""):
 
 
 def _check_content(name, source, target, pinned):
-    """Remove `target` and raise UserError where it is a file with another md5 than the pinned."""
-    if not re.fullmatch("[0-9a-f]{32}", pinned) or not target.is_file():
+    """Remove `target` and raise UserError where its md5 is not the pinned one."""
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", pinned):
         return
-    actual = files.md5(target)
+    actual = _md5_of_folder(target) if target.is_dir() else files.md5(target)
     if actual != pinned:
-        target.unlink()
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
         raise files.UserError(
             f"{name}: {source} has the md5 {actual}, dvc.lock says {pinned}: it was changed in "
             "DVC's cache or remote; dvc cache dir says where, remove it there"
         )
+
+
+def _md5_of_folder(folder):
+    """As DVC reckons it: of the list of its files."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    listed = [
+        {"md5": files.md5(path), "relpath": name}
+        for name, path in sorted(paths.items())
+        if path.is_file()
+    ]
+    text = json.dumps(listed, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def stray_lists():
@@ -203,6 +214,12 @@ def _cache(folder):
     except ConfigError:
         place = ""  # `doctor` says what is wrong with it
     return Path(place or folder / ".dvc/cache") / "files/md5"
+
+
+def is_cached(md5):
+    """Whether the main repository's cache holds the object of this md5; None without a cache."""
+    cache = _cache(files.root())
+    return _object(cache, md5).exists() if cache.exists() else None
 
 
 def _object(cache, md5):

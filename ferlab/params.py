@@ -171,6 +171,14 @@ class Ensemble(Section):
     candidates: Annotated[list[str], Field(min_length=1)]  # keys with a result
     selection: Literal["all", "greedy"]  # greedy: add what raises public accuracy most, until none
 
+    @field_validator("candidates")
+    @classmethod
+    def candidates_differ(cls, keys):
+        """A candidate is taken once: its weight is no parameter."""
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"{twice[0]} is named more than once")
+        return keys
+
 
 SECTIONS = {
     "download": Download,
@@ -180,10 +188,7 @@ SECTIONS = {
     "evaluate": Evaluate,
     "explain": Explain,
 }
-ALL_SECTIONS = SECTIONS | {
-    "baseline": Baseline,
-    "ensemble": Ensemble,
-}  # with those of recipes alone
+ALL_SECTIONS = SECTIONS | {"baseline": Baseline, "ensemble": Ensemble}  # those of recipes, too
 
 
 def models():
@@ -240,8 +245,5 @@ def parse(values, path="params.yaml", sections=tuple(SECTIONS)):
 
 @functools.cache
 def _model(sections):
-    return create_model(
-        "Params",
-        __base__=Section,
-        **{name: (ALL_SECTIONS[name], ...) for name in sections},
-    )
+    fields = {name: (ALL_SECTIONS[name], ...) for name in sections}
+    return create_model("Params", __base__=Section, **fields)

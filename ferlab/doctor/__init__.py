@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 from importlib import metadata
-from pathlib import Path
 
 from ferlab import dvc_files, files, params, secrets
+from ferlab.data.readers.archives import local_path
+from ferlab.data.readers.sources import VARIABLES
 from ferlab.doctor import killed, services
 from ferlab.progress import counted
 from ferlab.tracking.provenance import machine
@@ -19,7 +20,11 @@ FREE_GIB = 5  # the packages and a few experiments on FER2013
 
 
 def report():
-    """(lines about machine and versions, troubles as (what, fix)); looks only, changes nothing."""
+    """(lines about machine and versions, troubles as (what, fix)); changes no result.
+
+    To look into MLflow's store is to open it, which points the store of a checkout that was moved
+    at the files beside it.
+    """
     about = machine() | {name: _version(name) for name in ("dvc", "mlflow")}
     about |= {"bfloat16": has_bfloat16()}
     at_work = running.commands()
@@ -123,12 +128,9 @@ def old_lock():
 
 def missing():
     """Outputs that dvc.lock names and that are not here; none in a clone where nothing ever ran."""
-    cache = files.root() / ".dvc/cache/files/md5"
-    if not cache.exists():
-        return
     for path, md5 in sorted(_outs("dvc.lock").items()):
-        if not (files.root() / path).exists():
-            cached = (cache / md5[:2] / md5[2:]).exists()
+        cached = dvc_files.is_cached(md5)
+        if cached is not None and not (files.root() / path).exists():
             yield (
                 f"{path} is missing, though dvc.lock names it",
                 "dvc checkout" if cached else "dvc repro makes it again",
@@ -159,13 +161,12 @@ def unfinished():
 
 
 def real_data():
-    """$FER2013 names a file that is not there."""
-    path = os.environ.get("FER2013")
-    if path and "://" not in path and not Path(path).expanduser().exists():
-        yield (
-            f"FER2013={path}: not found",
-            "export FER2013=<your copy>, or unset it to fetch from Kaggle",
-        )
+    """$FER2013, $FER2013_FOLDERS or $CK48 names a file that is not there."""
+    for name in (*VARIABLES.values(), "CK48"):
+        path = os.environ.get(name, "")
+        if path and "://" not in path and not (files.root() / local_path(path)).exists():
+            fetched = "" if name == "CK48" else " to fetch from Kaggle"
+            yield f"{name}={path}: not found", f"export {name}=<your copy>, or unset it{fetched}"
 
 
 def disk():

@@ -36,7 +36,7 @@ class Trial:
         self.key = fingerprint.fingerprint(self.settings, search.dataset)
         self.note = search.folder / f"{self.key}.json"
         self.logger = epoch_logger.EpochLogger(
-            params.raw() | {"train": self.settings.model_dump()},
+            search.values | {"train": self.settings.model_dump()},
             search.dataset.name,
             self.key,
             self.note,
@@ -62,6 +62,7 @@ class Search:
         """
         self.declared, self.settings, self.dataset = declared, settings, dataset
         self.folder, self.report, self.states = folder, report, optuna.trial.TrialState
+        self.values = params.raw()  # once: who edits the file meanwhile does not change the sweep
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the heartbeats
         # a function (study, trial) that adds a trial again, with its epochs so far

@@ -24,6 +24,7 @@ from ferlab.serving.clips.tracks import SMOOTH
 from ferlab.serving.predictor import Predictor
 
 BATCH = 16  # photos whose faces are classified together
+PIXELS = 50_000_000  # of the photos that are held at a time; a single one may have more
 COLUMNS = [
     "file",
     "frame",
@@ -65,8 +66,8 @@ def predict(
     detector = predictor.detector.name if predictor.detector else "none"
     print(f"model: {model or 'the released one'}; detector: {detector}")
     try:
-        for batch in _batches([entry for entry in entries if not _is_clip(entry[0])]):
-            failed += _predict_photos(predictor, batch, out, rows)
+        photos = [entry for entry in entries if not _is_clip(entry[0])]
+        failed += _predict_photos(predictor, photos, out, rows)
         for path, name in filter(lambda entry: _is_clip(entry[0]), entries):
             target = out / result_name(name)
             failed += frames.predict_clip(
@@ -143,22 +144,30 @@ def _is_clip(path):
     return path.suffix.lower() in frames.NAMES
 
 
-def _batches(photos):
-    starts = range(0, len(photos), BATCH)
-    for start in frames.progress(starts, "photos", quiet=len(photos) <= BATCH):
-        yield photos[start : start + BATCH]
-
-
 def _predict_photos(predictor, entries, out, rows):
-    """Predict some photos; returns how many could not be read."""
-    pictures, names = [], []
-    for path, name in entries:
+    """Predict photos, some at a time; returns how many could not be read."""
+    held, failed = [], 0
+    for path, name in frames.progress(entries, "photos", quiet=len(entries) <= BATCH):
         try:
-            pictures.append(np.asarray(images.decode(path.read_bytes(), path).convert("RGB")))
-            names.append(name)
+            picture = np.asarray(images.decode(path.read_bytes(), path).convert("RGB"))
         except (files.UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
-    for name, picture, result in zip(names, pictures, predictor(pictures), strict=True):
+            failed += 1
+            continue
+        pixels = sum(other.size for _, other in held) // 3
+        if len(held) == BATCH or held and pixels + picture.size // 3 > PIXELS:
+            _predict_batch(predictor, held, out, rows)
+            held = []
+        held.append((name, picture))
+    if held:
+        _predict_batch(predictor, held, out, rows)
+    return failed
+
+
+def _predict_batch(predictor, held, out, rows):
+    """Predict [(name, picture)]."""
+    results = predictor([picture for _, picture in held])
+    for (name, picture), result in zip(held, results, strict=True):
         faces, probabilities = result
         words, squares = predictor.words(probabilities), faces.squares
         found = zip(squares.tolist(), probabilities, strict=True)
@@ -166,7 +175,6 @@ def _predict_photos(predictor, entries, out, rows):
         _write_picture(out / result_name(name), face_detection.draw(picture, squares, words))
         remark = f" ({faces.remark()})" if faces.remark() else ""
         print(f"{name}: {', '.join(words) or 'no face found'}{remark}")
-    return len(entries) - len(pictures)
 
 
 def _write_picture(path, picture):

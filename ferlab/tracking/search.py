@@ -57,9 +57,7 @@ def named(client, name):
 
 def complete(client, name):
     """Complete runs of this name."""
-    return _search(
-        client, f"attributes.run_name = {_quoted(name)} and tags.`ferlab.complete` = 'true'"
-    )
+    return _search(client, f"attributes.run_name = {_quoted(name)} and {COMPLETE}")
 
 
 def with_key(client, key, name):
@@ -83,8 +81,7 @@ def revisions(client):
 
 def of_key(client, key):
     """Complete runs of this result key."""
-    condition = f"tags.`ferlab.key` = {_quoted(key)} and tags.`ferlab.complete` = 'true'"
-    return _search(client, condition)
+    return _search(client, f"tags.`ferlab.key` = {_quoted(key)} and {COMPLETE}")
 
 
 def unfinished(client, training, settings, *names):
@@ -115,7 +112,7 @@ def is_complete(client, training, settings, name):
         return run_name == name or name == "training" and run_name.startswith("repro-")
 
     wanted = flat(settings).items()
-    runs = _of_training(client, training, "tags.`ferlab.complete` = 'true'")
+    runs = _of_training(client, training, COMPLETE)
     return any(run.data.params.items() == wanted and fits(run.info.run_name) for run in runs)
 
 

@@ -66,7 +66,7 @@ def _project_experiment(root, name, commit, baseline):
     key = results.key_of(root, commit)
     with store.store() as client:
         for run in search.with_key(client, key, name):
-            if run.data.tags.get("ferlab.complete"):
+            if run.data.tags.get("ferlab.complete") == "true":
                 client.set_tag(run.info.run_id, search.REVISION, commit)
                 return
     with tempfile.TemporaryDirectory() as temporary:

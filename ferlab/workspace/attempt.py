@@ -5,6 +5,7 @@ then fails, too. Here they are checked first, and params.yaml is put back after 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,10 @@ PARAMS = Path("params.yaml")
 
 def dataset(place):
     """The change that makes `download.dataset` this place, whatever characters are in it."""
-    quoted = place.replace("'", "\\'")
-    return f"download.dataset='{quoted}'"
+    # Hydra takes a backslash for itself, but before a quote
+    quoted = re.sub(r"(\\*)'", r"\1\1\\'", place)
+    ending = re.search(r"\\*$", quoted)[0]
+    return f"download.dataset='{quoted}{ending}'"
 
 
 def check(changes=()):

@@ -13,8 +13,10 @@ def warning():
     free = psutil.virtual_memory().available
     try:
         limit, used = ((CONTAINER / f"memory.{name}").read_text() for name in ("max", "current"))
-        free = min(free, int(limit) - int(used))
-    except (OSError, ValueError):
+        kept = dict(map(str.split, (CONTAINER / "memory.stat").read_text().splitlines()))
+        # of what is used, the pages of files not read lately are given back on demand
+        free = min(free, int(limit) - int(used) + int(kept["inactive_file"]))
+    except (OSError, ValueError, KeyError):
         pass  # no container, or one without a limit ("max")
     if free >= NEEDED:
         return None

@@ -207,6 +207,28 @@ def test_a_missing_output_is_found_with_the_command_that_brings_it(folder):
     assert list(doctor.missing()) == []
 
 
+def test_a_missing_output_is_found_where_the_cache_is_elsewhere(folder, tmp_path):
+    (folder / ".dvc/cache").rename(tmp_path / "shared")
+    (folder / "a.csv").unlink()
+    assert list(doctor.missing()) == []
+    (folder / ".dvc/config").write_text(f"[cache]\ndir = {tmp_path / 'shared'}\n")
+    assert [fix for _, fix in doctor.missing()] == ["dvc checkout"]
+
+
+@pytest.mark.parametrize("name", ["FER2013", "FER2013_FOLDERS", "CK48"])
+def test_real_data_that_is_not_where_it_is_said_to_be_is_found(folder, name, monkeypatch):
+    for variable in ("FER2013", "FER2013_FOLDERS", "CK48"):
+        monkeypatch.delenv(variable, raising=False)
+    assert list(doctor.real_data()) == []
+    for there in ("a.csv", "https://example.org/fer2013.zip"):
+        monkeypatch.setenv(name, there)
+        assert list(doctor.real_data()) == []
+    for gone in ("c.csv", "~nobody-here/fer2013.zip"):
+        monkeypatch.setenv(name, gone)
+        ((what, fix),) = doctor.real_data()
+        assert what == f"{name}={gone}: not found" and fix.startswith(f"export {name}=<your copy>")
+
+
 def test_the_folder_of_a_killed_experiment_is_found(folder):
     assert list(killed.folders()) == []
     (folder / ".dvc/tmp/exps/tmpabc/data").mkdir(parents=True)
@@ -262,7 +284,8 @@ def test_a_lock_of_an_older_pipeline_is_found(folder):
 
 
 def test_a_full_disk_is_found(folder, monkeypatch):
-    assert list(doctor.disk()) == [] or shutil.disk_usage(folder).free < doctor.FREE_GIB * 2**30
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**33))
+    assert list(doctor.disk()) == []
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**30))
     assert "1.0 GiB free" in next(doctor.disk())[0]
 

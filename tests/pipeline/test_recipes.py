@@ -360,16 +360,14 @@ def test_a_bad_recipe_is_refused_with_its_file_and_key(change, said, tmp_path, m
 
 
 @pytest.mark.parametrize("name", ["speedrun_ensemble", "champion_ensemble"])
-def test_an_ensembles_candidates_are_of_one_dataset_and_what_its_stage_reads(name, monkeypatch):
+def test_an_ensembles_candidates_are_of_one_dataset_and_each_is_named_once(name, monkeypatch):
     monkeypatch.chdir(TOP)
-    candidates = recipes.load_recipe(name).ensemble.candidates
-    datasets = {
-        recipes.load_recipe(recipes.recipe_of(key)[0]).download.dataset for key in candidates
-    }
-    assert datasets == {"fer2013"}
-    stage = YAML(typ="safe").load((TOP / "recipes/dvc.yaml").read_text())["stages"][name]
-    read = [path for path in stage["deps"] if path.startswith("results/")]
-    assert read == [f"results/{key}/predictions.csv.gz" for key in candidates]
+    ensemble = recipes.load_recipe(name).ensemble
+    candidates = [recipes.load_recipe(recipes.recipe_of(key)[0]) for key in ensemble.candidates]
+    assert {recipe.download.dataset for recipe in candidates} == {"fer2013"}
+    twice = ensemble.model_dump() | {"candidates": ["speedrun", "compact", "speedrun"]}
+    with pytest.raises(ValueError, match="speedrun is named more than once"):
+        params.Ensemble.model_validate(twice)
 
 
 def test_use_puts_a_recipe_into_the_workspace_and_keeps_comments_and_changes(

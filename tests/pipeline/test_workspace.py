@@ -66,7 +66,9 @@ def test_what_an_experiment_may_change_is_what_dvc_would_write(here):
     assert settings.explain.layers == ["a", "b"]
 
 
-@pytest.mark.parametrize("place", ["a b.zip", "it's [1].zip", 'x"y,z=1;{2}.zip', "ü ~ (1)/*.csv"])
+@pytest.mark.parametrize(
+    "place", ["a b.zip", "it's [1].zip", 'x"y,z=1;{2}.zip', "ü ~ (1)/*.csv", "a\\", "a\\'b\\\\"]
+)
 def test_data_may_lie_anywhere(here, place):
     assert attempt.check([attempt.dataset(place)]).download.dataset == place
 

@@ -341,7 +341,12 @@ def test_memory_mapped_faces_are_passed_on_without_a_copy(workspace):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["sweep", "--address", "auto"], ["run-recipes", "vgg", "--storage", "s3://x"]]
+    "arguments",
+    [
+        ["sweep", "--address", "auto"],
+        ["sweep", "--threads", "2"],
+        ["run-recipes", "vgg", "--storage", "s3://x"],
+    ],
 )
 def test_what_means_something_on_a_cluster_only_is_not_ignored(arguments, monkeypatch, capsys):
     from ferlab.__main__ import main
@@ -383,6 +388,10 @@ def test_what_ray_tune_says_of_trials_goes_into_the_study_once(workspace):
         )
         return begun.study.trials[-1]
 
+    values = params.raw()
+    Path("params.yaml").write_text("left: [half edited")  # while the sweep runs
+    logged = search.Trial(begun, {"train.dropout": 0.2}, 0).logger.settings
+    assert logged == values | {"train": values["train"] | {"dropout": 0.2}}
     assert ends("a", finished={"sha256": "0", "seconds": [60.0, 5.0]}).state.name == "COMPLETE"
     assert begun.study.best_value == 0.3 and begun.study.best_trial.user_attrs["model"] == "0"
     assert ends("b").state.name == "PRUNED"

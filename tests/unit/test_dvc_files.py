@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -59,14 +60,19 @@ def test_a_file_that_is_not_in_the_cache_is_named_with_its_fix(monkeypatch, tmp_
         def __init__(self, *_, **__):
             pass
 
+        def read_text(self, path, **_):
+            return LOCK
+
+        def get(self, *_, **__):
+            pytest.fail("what cannot be told from a folder was fetched")
+
         def isdir(self, path):
-            raise FileNotFoundError(path)
+            raise FileNotFoundError("no remote has it")
 
     monkeypatch.setattr("dvc.api.DVCFileSystem", Empty)
     wanted = {"models/model.keras": tmp_path / "model.keras"}
-    with pytest.raises(
-        UserError, match="^mine: models/model.keras is not in DVC's cache .*mine &&"
-    ):
+    said = r"^mine: models/model.keras is not in DVC's cache \(.*no remote has it.*\); .*mine &&"
+    with pytest.raises(UserError, match=said):
         dvc_files.fetch("mine", wanted)
 
 
@@ -165,6 +171,50 @@ def test_a_hostile_remote_is_found_and_a_model_it_changed_is_not_opened(tmp_path
     environment = os.environ | {"PYTHONPATH": str(TOP)}
     done = subprocess.run(checked, env=environment, capture_output=True, text=True)
     assert done.returncode and f"error: {path}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("one", "../../outside"), "data is not in DVC's cache"),  # DVC fails before it writes
+        (("one", "another"), "data has the md5 .*.dir, dvc.lock says .*.dir: it was changed"),
+    ],
+)
+def test_a_folder_whose_list_comes_from_a_remote_is_looked_at_as_well(
+    change, said, tmp_path, monkeypatch
+):
+    from dvc.repo import Repo
+
+    mine, remote = tmp_path / "mine", tmp_path / "remote"
+    (mine / "data").mkdir(parents=True)
+    (mine / "data/one").write_text("1")
+    (mine / "data/deep").mkdir()
+    (mine / "data/deep/two").write_text("2")
+    monkeypatch.chdir(mine)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    with Repo.init(no_scm=True) as repository:
+        (stage,) = repository.add("data")
+        md5 = stage.outs[0].hash_info.value
+    (mine / "data.dvc").unlink()
+    out = {"path": "data", "md5": md5, "hash": "md5"}
+    lock = {"schema": "2.0", "stages": {"make": {"cmd": "make it", "outs": [out]}}}
+    (mine / "dvc.lock").write_text(json.dumps(lock))
+    pipeline = {"stages": {"make": {"cmd": "make it", "outs": ["data"]}}}
+    (mine / "dvc.yaml").write_text(json.dumps(pipeline))
+    shutil.copytree(mine / ".dvc/cache", remote)
+    (mine / ".dvc/config").write_text(f"[core]\nremote = r\n['remote \"r\"']\nurl = {remote}\n")
+    shutil.rmtree(mine / ".dvc/cache")
+    dvc_files.fetch("mine", {"data": tmp_path / "x/honest"})
+    assert (tmp_path / "x/honest/deep/two").read_text() == "2"
+    for kept in ("cache", "tmp"):
+        shutil.rmtree(mine / ".dvc" / kept, ignore_errors=True)
+    path = remote / "files/md5" / md5[:2] / md5[2:]
+    path.chmod(0o644)
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(UserError, match=f"^mine: .*{said}"):
+        dvc_files.fetch("mine", {"data": tmp_path / "x/data"})
+    assert not (tmp_path / "x/data").exists() and not list(tmp_path.rglob("outside"))
 
 
 def test_a_git_that_was_killed_is_told_as_that():

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -226,12 +227,35 @@ def test_no_memory_is_one_line(error):
 
 
 @pytest.mark.parametrize(
-    ("limit", "used", "said"), [("1400000000", "900000000", "0.5 GB"), ("max", "9", None)]
+    ("limit", "used", "cached", "said"),
+    [
+        ("1400000000", "900000000", 0, "0.5 GB"),
+        ("4000000000", "3900000000", 2_000_000_000, None),  # files that were read or unpacked
+        ("max", "9", 0, None),
+    ],
 )
-def test_too_little_memory_in_a_container_is_said_before(tmp_path, monkeypatch, limit, used, said):
+def test_too_little_memory_in_a_container_is_said_before(
+    tmp_path, monkeypatch, limit, used, cached, said
+):
     monkeypatch.setattr(memory, "CONTAINER", tmp_path)
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=8e9))
     (tmp_path / "memory.max").write_text(limit)
     (tmp_path / "memory.current").write_text(used)
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {cached}\nslab 2\n")
     warning = memory.warning()
     assert warning is None if said is None else f"{said} are free" in warning
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "said"),
+    [
+        ("> /dev/full", 1, "error: a file: no space left on device; make room"),
+        ("| true", 1, ""),
+    ],
+)
+def test_short_output_that_cannot_be_written_is_told_as_any_other(output, code, said):
+    verb = "import time; from ferlab.cli import errors_in_one_line as frame\nwith frame():\n"
+    verb += "    time.sleep(0.3); print('a short line')"
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -c {shlex.quote(verb)} {output}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr.strip()[: len(said) or None]) == (code, said)

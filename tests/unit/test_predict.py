@@ -5,6 +5,7 @@ writes.
 import io
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -286,6 +287,26 @@ def test_a_folder_gives_a_table_and_pictures_and_a_damaged_one_is_told(
         > 60
     )
     assert 0.001 < changed.mean() < 0.1
+
+
+def test_large_photos_are_not_held_all_at_once(tmp_path, monkeypatch):
+    """At most so many pixels at a time, or a single larger one; the order stays."""
+    sides, held = (10, 30, 10, 10, 40, 10), []
+    for number, side in enumerate(sides):
+        picture = np.zeros((side, side, 3), np.uint8)
+        (tmp_path / f"{number}.png").write_bytes(encoded(Image.fromarray(picture)))
+
+    def predictor(pictures):
+        held.append([picture.shape[0] for picture in pictures])
+        return [(face_detection.Faces(np.zeros((0, 3), np.int64)), np.zeros((0, 7)))] * len(
+            pictures
+        )
+
+    predictor.words = lambda probabilities: []
+    monkeypatch.setattr(predict, "PIXELS", 1000)
+    entries = [(tmp_path / f"{number}.png", Path(f"{number}.png")) for number in range(len(sides))]
+    assert predict._predict_photos(predictor, entries, tmp_path / "out", []) == 0
+    assert held == [[10, 30], [10, 10], [40], [10]]
 
 
 def test_equal_names_do_not_replace_each_other_and_no_original_is_replaced(folder, tmp_path):
