@@ -136,6 +136,8 @@ def _augment(dataset, settings):
         zoom=settings.zoom,
     )
     table = table.assign(origin=table["id"], id=table["id"] + "+" + turn.astype(str))
+    if taken := {*table["id"]} & {*dataset.table["id"]}:
+        raise UserError(f"balance: an augmented image would be called {min(taken)}, as another is")
     return replace(
         dataset,
         faces=np.concatenate([dataset.faces, faces]),

@@ -6,7 +6,6 @@ Cost on two cores, small network: 0.5 s per 1,000 images and view.
 import numpy as np
 import pandas as pd
 
-from ferlab.data.dataset import SPLITS
 from ferlab.evaluation import tables
 from ferlab.evaluation.network.about import prepare
 
@@ -82,11 +81,10 @@ def _further(faces, probabilities, classes):
     left_out = dict(faces.left_out)
     for name, count in labels[~known].value_counts().sort_index().items():
         left_out[f"of the class {name}, which this network does not have"] = int(count)
-    name = f"{faces.name} faces" if faces.name in {*SPLITS, *tables.UNSEEN} else faces.name
     rows = pd.DataFrame(
         {
             "id": faces.ids,
-            "split": name,
+            "split": faces.name,
             "label": labels,
             "official": -1,
             "group": faces.groups,

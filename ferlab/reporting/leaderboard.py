@@ -175,6 +175,7 @@ def _page(row):
         result.values,
         result.predictions,
         key=row["key"],
+        recipe=recipes.recipe_of(row["key"])[0],
         kind=row["kind"],
         run=row["run"],
     )

@@ -36,6 +36,7 @@ def render(
     samples=(),
     counts=None,
     key="",
+    recipe="",
     kind="workspace",
     identity=None,
     run=None,
@@ -47,9 +48,10 @@ def render(
     params: all parameters as nested dicts. table: predictions (ferlab.evaluation.tables), of the
     final split at least. wrong, faces: the mistakes to show and their faces uint8 (n, 48, 48), or
     None where no faces are at hand. samples: of `strips`. counts: of reports/balance/counts.csv.
-    key: the result's name, for the title. kind: recipe, workspace or experiment. identity: what the
-    data are a copy of (ferlab.data.identity), where they are one. run: the content of run.json; of
-    the workspace's page, whose bytes are a result, `note` is the address of a page with it.
+    key: the result's name, for the title; recipe: that it is of. kind: recipe, workspace or
+    experiment. identity: what the data are a copy of (ferlab.data.identity), where they are one.
+    run: the content of run.json; of the workspace's page, whose bytes are a result, `note` is the
+    address of a page with it.
     """
     splits, split = details["splits"], tables.final(details["splits"])
     kept = history[history["chosen"] == 1]["epoch"].tolist() if history is not None else []
@@ -65,6 +67,7 @@ def render(
         kept=kept,
         small=_small(params, history),
         key=key,
+        recipe=recipe,
         kind=kind,
         main=_main(params),
         yaml=_yaml(params),

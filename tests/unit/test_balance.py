@@ -183,6 +183,15 @@ def test_augment_takes_the_originals_in_turn_and_names_them(dataset):
     ).all()
 
 
+def test_augment_refuses_a_name_that_another_image_has(dataset):
+    """It would be evaluated, or trained on, in that image's place."""
+    table = dataset.table.assign(
+        id=dataset.table["id"].replace("disgust/Train_2", "disgust/Train_1+1")
+    )
+    with pytest.raises(UserError, match="would be called disgust/Train_1.1, as another is"):
+        balanced(replace(dataset, table=table), strategy="augment", target=13)
+
+
 def test_augment_makes_new_images_and_keeps_the_old(dataset):
     after = balanced(dataset, strategy="augment", target="max")
     old = after.where((after.table["origin"] == "original").to_numpy())

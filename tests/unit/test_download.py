@@ -267,10 +267,17 @@ def test_more_than_was_promised_is_not_taken(server, lab, monkeypatch):
         handler.end_headers()
         handler.wfile.write(ZIP[:6000])
 
-    server.answers = [endless]
-    with pytest.raises(UserError, match="larger than 0 GiB"):
-        sources.read(f"{server.url}/a.zip")
-    assert kept(lab) == []
+    def in_pieces(handler):
+        handler.send_response(200)
+        handler.send_header("ETag", '"one"')
+        handler.end_headers()
+        handler.wfile.write(ZIP[:6000])
+
+    for answer in (endless, in_pieces):
+        server.answers = [answer]
+        with pytest.raises(UserError, match="larger than 0 GiB"):
+            sources.read(f"{server.url}/a.zip")
+        assert kept(lab) == []
 
 
 def test_two_downloads_of_one_file_share_it(server, lab):

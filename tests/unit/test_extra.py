@@ -82,6 +82,15 @@ def test_a_csv_may_hold_other_sizes_names_and_codes(tmp_path):
     assert len(extra.read(str(path)).faces) == len(tiny().faces)
 
 
+def test_a_picture_beside_a_csv_does_not_hide_it(tmp_path):
+    content = {"faces.csv": csv_text(tiny()).encode(), "preview.png": image(tiny().faces[0])}
+    faces = extra.read(str(zipped(tmp_path / "faces.zip", content)))
+    assert len(faces.faces) == len(tiny().faces) and not faces.left_out
+    inside = content | {"happy/one.png": content["preview.png"]}
+    faces = extra.read(str(zipped(tmp_path / "both.zip", inside)))
+    assert faces.labels == ["happy"] and faces.left_out == {"in no class folder": 1}
+
+
 def test_pictures_of_all_endings_are_read(tmp_path):
     kinds = {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.avif": "AVIF", "d": "PNG", "e.pbm": "PPM"}
     files = {f"joy/{name}": image(gray("sad"), kind) for name, kind in kinds.items()}

@@ -115,7 +115,9 @@ def _read_rows(place, shown, words):
     left_out = Counter()
     with opened(root() / local_path(place), shown) as (kind, files, _, open_member):
         named = [item for item in files if _is_meant(item[0], words)]
-        if named:
+        in_folders = any(len(parts) > 1 and parts[-2].lower() in words for parts, _ in named)
+        # a picture beside a CSV may be a preview of it
+        if named and (in_folders or not csv_rows.has_faces_in_a_csv(files, open_member)):
             rows = list(_images(named, open_member, left_out, shown, words))
         else:
             name, handle, _ = csv_rows.choose_csv(kind, files, open_member, shown)

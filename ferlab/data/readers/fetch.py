@@ -106,8 +106,8 @@ def _transfer(url, path):
                     part.touch()  # the note is true of the part from the first byte on
                     write_json(note, {"version": version})
             _receive(answer, part, have, _whole_size(answer))
-    except BaseException:
-        if not note.exists():
+    except BaseException as error:
+        if not note.exists() or isinstance(error, UserError):  # the next try would get no further
             _forget(part, note)
         raise
     os.replace(part, path)

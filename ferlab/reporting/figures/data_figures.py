@@ -119,7 +119,7 @@ def _violins(axes, rows, column, labels):
 def agreement(table, path, title):
     """Stacked bars: what FER+'s majority says of each label, in shares.
 
-    table: of ferlab.evaluation.agreement.counts. Its images stand beside the bars, in columns,
+    table: of ferlab.data.agreement.counts. Its images stand beside the bars, in columns,
     since the narrowest parts have no room for a number.
     """
     names, first, step = list(table.index), 1.13, 0.12
