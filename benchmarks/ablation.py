@@ -76,7 +76,7 @@ def train_missing():
     # seeds outermost: a machine whose speed drifts then treats all variants alike
     for seed, variant in itertools.product(SEEDS, [*VARIANTS, *ideas.IDEAS]):
         settings = train_settings(VARIANTS.get(variant, {}), seed)
-        idea = [_source_of_ideas(), variant] if variant in ideas.IDEAS else []
+        idea = [ideas.source(variant)] if variant in ideas.IDEAS else []
         decisive = json.dumps([fingerprint(settings, dataset), VIEWS, cpu, *idea])
         key = hashlib.sha256(decisive.encode()).hexdigest()[:16]
         if key not in notes:
@@ -95,10 +95,6 @@ def _named(variant):
     if variant == "nothing":
         return "as it is"
     return f"{'with' if variant in ideas.IDEAS else 'without'} {variant}"
-
-
-def _source_of_ideas():
-    return hashlib.sha256(Path(ideas.__file__).read_bytes()).hexdigest()
 
 
 def text(results):

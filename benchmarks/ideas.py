@@ -4,6 +4,9 @@
 which ferlab trains with it.
 """
 
+import functools
+import inspect
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -45,7 +48,8 @@ def _raise_rate_of_biases(optimizer):
     adamw = optimizer._adamw_update_step
 
     def update(gradient, variable, rate, *moments):
-        raised = 4 if variable.name.split(":")[0] in ("beta", "bias") else 1
+        is_bias = re.search(r"\b(beta|bias)(:0)?$", variable.name)  # of <layer>/beta:0
+        raised = 4 if is_bias else 1
         return adamw(gradient, variable, raised * rate, *moments)
 
     optimizer._adamw_update_step = update
@@ -55,12 +59,14 @@ def _take_three_steps(optimizer):
     optimizer.ns_steps = 3
 
 
-IDEAS = {
-    "3x3 kernels that begin as the identity (dirac)": lambda: _changed(
-        models, "build", _begin_as_identity
-    ),
-    "four times the rate for biases": lambda: _changed(optimizers, "build", _raise_rate_of_biases),
-    "three Newton-Schulz steps in Muon, not five": lambda: _changed(
-        optimizers, "build", _take_three_steps
-    ),
+_CHANGES = {  # idea: (module, function, what is changed of what it gives)
+    "3x3 kernels that begin as the identity (dirac)": (models, "build", _begin_as_identity),
+    "four times the rate for biases": (optimizers, "build", _raise_rate_of_biases),
+    "three Newton-Schulz steps in Muon, not five": (optimizers, "build", _take_three_steps),
 }
+IDEAS = {idea: functools.partial(_changed, *change) for idea, change in _CHANGES.items()}
+
+
+def source(idea):
+    """The code that makes an idea what it is."""
+    return inspect.getsource(_CHANGES[idea][2])
