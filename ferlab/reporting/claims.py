@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from ferlab.data.classes import CLASSES
 from ferlab.evaluation import significance
 
 # (split of details.json, score, published value); the first one is what the figures show
@@ -29,11 +30,10 @@ CLAIMS = {
     "aguilar_2026": [("public", "accuracy", 0.65), ("train", "accuracy", 0.90)],
 }
 _SILVA = (0.52, 0.23, 0.31, 0.83, 0.56, 0.44, 0.74)
-_CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 # where a text gives scores of single classes: (split, score, {class: published value})
 BY_CLASS = {
     "ho_2016": ("private", "recall", {"happy": 0.767, "surprise": 0.693, "sad": 0.397}),
-    "silva_2025": ("test", "f1", dict(zip(_CLASSES, _SILVA, strict=True))),
+    "silva_2025": ("test", "f1", dict(zip(CLASSES, _SILVA, strict=True))),
 }
 
 

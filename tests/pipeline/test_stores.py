@@ -377,7 +377,8 @@ def test_an_experiment_is_compared_without_its_model(monkeypatch, tmp_path):
     monkeypatch.setattr(dvc_files, "show", lambda *_: str(lock))
     monkeypatch.setattr(dvc_files, "fetch", lambda name, sources, **_: wanted.extend(sources))
     monkeypatch.setattr(lookup, "workspace", lambda folder, name, model: (name, model))
-    assert lookup._experiment("mine", "1" * 40) == ("mine", "5" * 32)
+    monkeypatch.setattr(dvc_files, "experiments", lambda: [("mine", "1" * 40, "2" * 40)])
+    assert lookup.find("mine") == ("mine", "5" * 32)
     assert lookup.MODEL not in wanted and lookup.HISTORY in wanted
 
 
