@@ -1,7 +1,7 @@
-"""Jostine Ho, "Facial Emotion Recognition" (2016; code: mememoji); 1,727,687 parameters.
+"""Jostine Ho, "Facial Emotion Recognition" (2016; code: mememoji); 1,727,430 parameters.
 
 Nine 3x3 convolutions in three groups of 32, 64 and 128 filters, each group max-pooled, then two
-dense layers of 256 with dropout.
+dense layers of 256 with dropout. Six classes.
 """
 
 from keras import Input, layers

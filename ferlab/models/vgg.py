@@ -1,7 +1,7 @@
-"""VGG-like (Simonyan & Zisserman 2014, arXiv:1409.1556); 1,766,439 parameters.
+"""VGG-like (Simonyan & Zisserman 2014, arXiv:1409.1556); 1,767,207 parameters.
 
 Four pairs of 3x3 convolutions of 32 to 256 filters with batch normalisation, each pair max-pooled,
-then a dense layer of 256.
+then a dense layer of 256, normalised too.
 """
 
 from keras import Input, layers
@@ -19,5 +19,6 @@ def build(classes, dropout, side):
             x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
         x = layers.MaxPooling2D()(x)
     x = layers.Dropout(dropout)(layers.Flatten()(x))
-    x = layers.Dense(256, activation="relu")(x)
+    x = layers.Dense(256, use_bias=False)(x)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     return classifier_head(inputs, layers.Dropout(dropout)(x), classes)
