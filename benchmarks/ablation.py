@@ -34,7 +34,7 @@ NOTES, PAGE, FIGURE = (
 VARIANTS = {  # what is left out: what then differs in the train section
     "nothing": {},
     "Muon: AdamW, rate 0.004": {"optimizer": "adamw", "learning_rate": 0.004},
-    "small faces first: 48x48 throughout, 5 epochs (the same time)": {
+    "small faces first: 48x48 throughout, 5 epochs": {
         "low_resolution": 0.0,
         "epochs": 5,
     },

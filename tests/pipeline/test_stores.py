@@ -354,7 +354,7 @@ def test_a_name_means_the_same_result_for_compare_and_for_the_model(monkeypatch)
     monkeypatch.setattr(recipes, "with_result", lambda: ["vgg"])
     monkeypatch.setattr(dvc_files, "experiments", lambda: [("vgg", "1" * 40, "2" * 40)])
     monkeypatch.setattr(lookup, "_recipe", lambda key: found.append("recipe"))
-    monkeypatch.setattr(lookup, "_experiment", lambda *_: found.append("experiment"))
+    monkeypatch.setattr(lookup, "experiment", lambda *_: found.append("experiment"))
     monkeypatch.setattr(
         dvc_files,
         "fetch",

@@ -218,7 +218,8 @@ def test_the_page_needs_no_other_file_and_nothing_breaks_out_of_it():
 def test_committed_recipes_are_compared_on_a_fresh_clone(monkeypatch, tmp_path):
     keys = [*recipes.with_result(), "majority"]
     compared = comparison.compare([lookup.find(key) for key in keys])
-    assert (compared["n"], compared["dataset"], compared["names"]) == (3589, "fer2013", keys)
+    datasets = "fer2013 and fer2013-jpeg"  # silva_2025's, told with every number
+    assert (compared["n"], compared["dataset"], compared["names"]) == (3589, datasets, keys)
     assert recipes.raw_recipe("majority")["balance"]["strategy"] == "none"
     said = []
     monkeypatch.setattr("ferlab.tracking.artifacts.log_page", lambda *_: None)
