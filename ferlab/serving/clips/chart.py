@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 
 from ferlab import files
+from ferlab.serving.clips.tracks import forgotten
 
 FACES = 4  # that were seen longest, one above the other
-GAP = 1.0  # seconds without the face, in which no line is drawn
-LOOKS = 2.5  # so many times the time between two looks, where that is longer
 
 
 def write(path, times, numbers, probabilities, classes):
@@ -28,7 +27,7 @@ def write(path, times, numbers, probabilities, classes):
     seen = pd.Series(numbers).value_counts(sort=False).sort_values(ascending=False, kind="stable")
     shown = sorted(seen.index[:FACES])
     looks = np.diff(np.unique(times))
-    gap = max(GAP, LOOKS * np.median(looks)) if len(looks) else GAP
+    gap = forgotten(np.median(looks) if len(looks) else 0)
     with files.replacing(path) as part:
         with figure(
             part.with_name(f"{part.name}.png"),

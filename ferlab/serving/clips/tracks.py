@@ -7,8 +7,15 @@ import numpy as np
 
 OVERLAP = 0.2  # shared over joint area of two squares that may show the same face
 FORGET = 1.0  # seconds after which a face that was not seen again is another one
-LOOKS = 2.5  # so many times the time between two looks, where that is longer
 SMOOTH = 0.5  # seconds in which smoothed probabilities come two thirds of the way to new ones
+
+
+def forgotten(between):
+    """Seconds without a face after which it is gone; between: those between two looks.
+
+    FORGET, or long enough for one look to miss it, where looks are far apart.
+    """
+    return max(FORGET, 2.5 * between)
 
 
 @dataclass
@@ -30,7 +37,7 @@ class Tracks:
 
         Numbers count from 0 through the clip. squares: int64 (n, 3); probabilities: (n, C).
         """
-        forget = max(FORGET, LOOKS * (seconds - self._last))
+        forget = forgotten(seconds - self._last)
         self._last = seconds
         self._tracks = [track for track in self._tracks if seconds - track.seen <= forget]
         known = _matched([track.square for track in self._tracks], squares)
