@@ -178,7 +178,10 @@ def test_the_ablation_shows_the_views_that_the_recipe_takes(monkeypatch):
 def test_each_idea_of_the_ablation_is_what_its_name_says():
     params = SimpleNamespace(optimizer="muon", learning_rate=0.02, weight_decay=0.05)
     keras = backend.start("tensorflow")
-    dirac, biases, steps = ideas.IDEAS.values()
+    dirac, whitening, momentum, biases, steps = ideas.IDEAS.values()
+    with momentum():
+        assert models.build("small", 7, 0.0).layers[4].momentum == 0.6
+    assert models.build("small", 7, 0.0).layers[4].momentum == 0.9
     with dirac():
         kernel = np.array(models.build("small", 7, 0.0).layers[6].kernel)  # the second of six
     image = np.random.default_rng(0).random((1, 8, 8, kernel.shape[2]), np.float32)
@@ -201,6 +204,21 @@ def test_each_idea_of_the_ablation_is_what_its_name_says():
     with biases():
         assert moved(optimizers.build(keras, params)) == pytest.approx([0.02, 0.08], rel=1e-3)
     assert moved(optimizers.build(keras, params)) == pytest.approx([0.02, 0.02], rel=1e-3)
+
+
+def test_the_first_layer_whitens_patches_of_training_faces(tmp_path, monkeypatch):
+    data = tiny(train=5)
+    data.save(tmp_path / "faces")
+    monkeypatch.setattr(ideas, "FACES", tmp_path / "faces")
+    keras = backend.start("tensorflow")
+    with ideas.IDEAS["a first layer that begins by whitening"]():
+        kernel = np.array(models.build("small", 7, 0.0).layers[2].kernel)
+    faces = data.split("train").faces[..., None].astype(np.float32) / 127.5 - 1
+    convolved = np.asarray(keras.ops.conv(faces, kernel, padding="valid"))
+    np.testing.assert_allclose(convolved[..., :9], -convolved[..., 9:18], atol=1e-4)
+    spread = np.cov(convolved[..., :9].reshape(-1, 9), rowvar=False)
+    np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-4)
+    assert np.diag(spread).min() > 0.5 and 0.95 < np.diag(spread).max() < 1  # for a small constant
 
 
 @pytest.mark.parametrize("variant", [*ablation.VARIANTS, *ablation.ADDED])
