@@ -30,9 +30,11 @@ class UserError(Exception):
 def one_line(error, limit=120):
     """The text of another program's error on one line of at most `limit` characters.
 
-    An error without a text gives the name of its kind.
+    An error without a text gives the name of its kind. A UserError stays whole: its end says what
+    to do.
     """
-    return (" ".join(str(error).split()) or type(error).__name__)[:limit]
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, UserError) else text[:limit]
 
 
 @contextmanager

@@ -29,7 +29,9 @@ def user_and_password(address):
 
 def one_line(error, limit=120):
     """As files.one_line, without secrets: what is cut off can no longer be told to be one."""
-    return files.one_line(masked(error) or type(error).__name__, limit)
+    text = masked(error) or type(error).__name__
+    kind = files.UserError if isinstance(error, files.UserError) else str
+    return files.one_line(kind(text), limit)
 
 
 def refused(place):

@@ -99,18 +99,13 @@ def _attention(network, rows, faces, classes, settings):
 
 def _calibration(parts, split, settings):
     """(errors before and after temperature scaling with six decimals, reliability by name)."""
+    chosen_on = settings.train.select_on if settings.explain.temperature else ""
+    trust = calibration.trust(parts, split, chosen_on)
     curves = {f"as it is ({split})": parts[split]}
-    trust = {"split": split, "error": round(calibration.calibration_error(parts[split]), 6)}
-    chosen_on = settings.train.select_on
-    if settings.explain.temperature and chosen_on in parts:
-        temperature = calibration.temperature(parts[chosen_on])
+    if "temperature" in trust:
+        temperature = trust["temperature"]
         scaled = calibration.temperature_scaled(parts[split], temperature)
         curves[f"logits divided by {temperature:.2f}"] = scaled
-        trust |= {
-            "temperature": round(temperature, 6),
-            "chosen_on": chosen_on,
-            "error_temperature_scaled": round(calibration.calibration_error(scaled), 6),
-        }
     return trust, {name: calibration.reliability(rows) for name, rows in curves.items()}
 
 

@@ -64,6 +64,24 @@ def calibration_error(rows):
     return float((table["images"] * gaps).sum() / table["images"].sum())
 
 
+def trust(parts, split, chosen_on=""):
+    """How far the probabilities of a split can be trusted: a dict of `split` and `error`.
+
+    parts: rows by split (tables.parts). With the split `chosen_on`, where there is one, also
+    `temperature`, chosen there alone, `chosen_on`, and `error_temperature_scaled` of `split`.
+    """
+    found = {"split": split, "error": round(calibration_error(parts[split]), 6)}
+    if chosen_on in parts:
+        divisor = round(temperature(parts[chosen_on]), 6)
+        scaled = calibration_error(temperature_scaled(parts[split], divisor))
+        found |= {
+            "temperature": divisor,
+            "chosen_on": chosen_on,
+            "error_temperature_scaled": round(scaled, 6),
+        }
+    return found
+
+
 def temperature(rows):
     """The number to divide the logits by, so that these rows become most likely.
 

@@ -51,6 +51,15 @@ def versions():
     return installed
 
 
+def _differences(found, expected):
+    """What is other in two answers of `versions`, as text; nothing where they are equal."""
+    return ", ".join(
+        f"{name} {found.get(name, 'none')} where the command has {expected.get(name, 'none')}"
+        for name in {**expected, **found}
+        if found.get(name) != expected.get(name)
+    )
+
+
 def train(config, dataset, settings, expected_versions):
     """Train, and report each epoch with its checkpoint; goes on from the last one Tune has.
 
@@ -61,10 +70,9 @@ def train(config, dataset, settings, expected_versions):
     raised, Tune tries again.
     """
     try:
-        if expected_versions != versions():
+        if others := _differences(versions(), expected_versions):
             raise UserError(
-                f"node {socket.gethostname()} has {versions()}, the command's {expected_versions}; "
-                "install the same lock there"
+                f"node {socket.gethostname()} has {others}; install the command's lock there"
             )
         changes = {key.partition(".")[2]: value for key, value in config.items()}
         settings = params.Train.model_validate(settings.model_dump() | changes)

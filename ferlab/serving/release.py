@@ -69,16 +69,7 @@ def pinned(key):
 def card(key, details, settings):
     """The model card as Markdown, from committed results alone."""
     parts = tables.parts(tables.of_recipe(key))
-    split, selected_on = tables.final(parts), settings.train.select_on
-    reliability = {"split": split, "error": calibration.calibration_error(parts[split])}
-    if selected_on in parts:
-        temperature = calibration.temperature(parts[selected_on])
-        scaled = calibration.temperature_scaled(parts[split], temperature)
-        reliability |= {
-            "temperature": temperature,
-            "chosen_on": selected_on,
-            "error_temperature_scaled": calibration.calibration_error(scaled),
-        }
+    trust = calibration.trust(parts, tables.final(parts), settings.train.select_on)
     recipe = f"../{recipes.RECIPES}/{recipes.recipe_of(key)[0]}.yaml"
     head = (
         "The model that `python -m ferlab predict` takes where no other is named: recipe "
@@ -87,7 +78,7 @@ def card(key, details, settings):
         "the same network for use without TensorFlow, made from `model.keras` by the same command "
         "(alone: `python -m ferlab release`).\n\n"
     )
-    return head + explain_page.card(details, settings, reliability)
+    return head + explain_page.card(details, settings, trust)
 
 
 def _check(key, path):

@@ -166,7 +166,7 @@ def test_a_second_sync_adds_nothing_and_a_deleted_store_is_filled_again(reposito
 
 
 @pytest.mark.parametrize("stage", ORDER)
-def test_dvc_yaml_declares_every_module_and_section_a_stage_uses(repository, declared, stage):
+def test_dvc_yaml_declares_every_module_and_parameter_a_stage_uses(repository, declared, stage):
     recorded = json.loads((repository.path.parent / f"{stage}.json").read_text())
     recipes = YAML(typ="safe").load((TOP / "recipes/dvc.yaml").read_text())["stages"][stage]
     for deps in (declared[stage]["deps"], recipes.get("do", recipes)["deps"]):
@@ -182,8 +182,10 @@ def test_dvc_yaml_declares_every_module_and_section_a_stage_uses(repository, dec
             if stage == "evaluate" and (module in FOR_MLFLOW or of_the_report):
                 continue
             assert is_exempt(module) or is_declared(module, deps), f"{stage} imports {module}"
-    sections = {name.split(".")[0] for name in declared[stage]["params"]}
-    assert set(recorded["sections"]) <= sections
+    named = set(declared[stage]["params"])
+    assert recorded["params"], "a stage reads its parameters"
+    for name in recorded["params"]:
+        assert {name, name.split(".")[0]} & named, f"{stage} reads {name}"
     if stage in ("download", "eda", "balance"):
         assert recorded["heavy"] == []
 
@@ -204,3 +206,19 @@ def test_make_says_when_there_is_no_repository_or_no_commit_before_it_installs_a
     assert done.returncode != 0
     assert "git init && git add -A && git commit" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_recipes_depend_on_the_same_parameters_as_the_workspace(declared):
+    """On each of the recipe's own file, but for those that all recipes share; only the report of
+    the workspace shows more.
+    """
+    top = TOP / "recipes"
+    stages = YAML(typ="safe").load((top / "dvc.yaml").read_text())["stages"]
+    shared = set(YAML(typ="safe").load((top / "params.yaml").read_text()))
+    for stage in (name for name in declared if name != "evaluate"):
+        found = stages[stage].get("do", stages[stage])["params"]
+        found = [(file, name) for files in found for file, names in files.items() for name in names]
+        assert {name for _, name in found} == set(declared[stage]["params"]), stage
+        for file, name in found:
+            own = file in ("${key}.yaml", "${item.recipe}.yaml")
+            assert own != (name in shared) and (own or file == "params.yaml"), (stage, file, name)

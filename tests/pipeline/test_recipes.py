@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from ferlab import __main__ as ferlab_verbs
-from ferlab import params, recipes
+from ferlab import dvc_files, files, params, recipes
 from ferlab.data import balance
 from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, assemble
@@ -24,6 +25,7 @@ from ferlab.reporting.figures import claims_figure
 from tests.builders import tiny
 from tests.pipeline.test_pipeline import is_declared, is_exempt
 from tests.repository import TOP
+from tests.synthetic import make
 
 NAMES = sorted(
     file.stem
@@ -233,6 +235,13 @@ def network(name, classes):
     return models.build(name, classes, 0.3)
 
 
+def test_majority_gives_the_shares_of_the_training_images_to_every_image():
+    data = make({"angry": (5, 9, 9), "happy": (3, 4, 20), "sad": (2, 4, 4)})
+    given, weights = baselines.majority(data, None)
+    assert given.shape == (len(data.faces), 3) and weights == 3
+    np.testing.assert_allclose(given, np.tile([0.5, 0.3, 0.2], (len(data.faces), 1)), atol=1e-6)
+
+
 def test_baselines_give_probabilities(settings):
     data = tiny(train=4)
     for kind in ("majority", "handcrafted"):
@@ -437,6 +446,18 @@ def test_scores_of_a_table_of_its_file_and_of_its_packed_file_are_equal(tmp_path
     )
 
 
+def test_every_committed_result_is_the_one_that_its_lock_names():
+    for folder, top in ((TOP, ""), (TOP / "recipes", "results/")):
+        known = dvc_files.locked(folder)
+        results = {path: md5 for path, md5 in known.items() if path.startswith(top or "reports/")}
+        committed = [path for path in results if (folder / path).is_file()]
+        assert len(committed) > 2, folder
+        for path in committed:
+            assert files.md5(folder / path) == results[path], path
+    for key in recipes.with_result():
+        assert f"results/{key}/metrics.json" in committed, key
+
+
 def test_every_committed_result_can_be_scored_again_from_its_predictions(monkeypatch):
     monkeypatch.chdir(TOP)
     for key in recipes.with_result():
@@ -570,6 +591,43 @@ def test_the_page_of_papers_shows_committed_results_and_hides_no_recipe(
     claims_figure.draw(tmp_path / "papers.png", [row for row in papers.rows() if row["key"]])
     shown = {label.get_text().split()[0] for label in drawn[0].axes[0].get_yticklabels()}
     assert shown == {row["recipe"] for row in papers.rows() if row["key"]}
+
+
+ROW = re.compile(
+    r"\[(\w+)\]\((?:\.\./)?recipes/\1\.yaml\).*\| (?:\*\*)?(?P<mean>[\d.]+) %(?:\*\*)? "
+    r"\((?P<low>[\d.]+)(?:–| to )(?P<high>[\d.]+)(?P<seeds> over the seeds)?\) \| "
+    r"(?P<exact>[\d.]+), (?P<near>[\d.]+) % \|(?: (?P<ferplus>[\d.]+) % \|)?"
+)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/record.md"])
+def test_the_tables_that_people_read_say_what_the_results_say(page, monkeypatch):
+    monkeypatch.chdir(TOP)
+    rows = [line for line in Path(page).read_text().splitlines() if "recipes/" in line]
+    rows = [line for line in rows if line.startswith("| ") and re.search(r" %[*]* \(", line)]
+    assert len(rows) > 5
+    for line in rows:
+        row = ROW.search(line)
+        assert row, line
+        keys = [key for key in recipes.with_result() if recipes.recipe_of(key)[0] == row[1]]
+        results = [recipes.read_result(key) for key in keys]
+        splits = [details["splits"] for _, details, _, _ in results]
+        private = [split["private"]["accuracy"] for split in splits]
+        ends = min(private), max(private)
+        if not row["seeds"]:
+            assert len(keys) == 1, line
+            ends = [splits[0]["private"][f"accuracy_{end}"] for end in ("low", "high")]
+        measured = {
+            "mean": np.mean(private),
+            "low": ends[0],
+            "high": ends[1],
+            "exact": np.mean([split["private_unseen"]["accuracy"] for split in splits]),
+            "near": np.mean([split["private_unseen_near"]["accuracy"] for split in splits]),
+        }
+        if row["ferplus"]:
+            measured["ferplus"] = np.mean([metrics["ferplus_accuracy"] for metrics, *_ in results])
+        for name, value in measured.items():
+            assert float(row[name]) == pytest.approx(100 * value, abs=0.0501), (name, line)
 
 
 def test_the_figure_shows_the_mean_over_the_seeds_with_the_interval_of_the_table(

@@ -1,7 +1,9 @@
 """A group's record: two clones with their own homes, a Git server, S3, MLflow on PostgreSQL."""
 
 import re
+import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -101,6 +103,27 @@ def test_no_secret_is_in_a_commit_a_log_or_a_run(group):
     for run in client.search_runs([e.experiment_id for e in client.search_experiments()]):
         assert SECRET not in str(run.to_dictionary())
     assert SECRET not in (server.folder / "log").read_text()
+
+
+@pytest.mark.parametrize("target", ["pull", "repro", "reset"])
+def test_make_stops_at_a_list_in_the_cache_that_leads_out_of_its_folder(finished, tmp_path, target):
+    """A list that a hostile remote might have sent: found before DVC follows it."""
+    repository = Repository.copy(finished, tmp_path / "repository")
+    (repository.path / ".venv").symlink_to(sys.prefix)
+    repository("dvc remote add -d r ../remote && dvc push -q")
+    repository("git add -A && git commit -qm remote")
+    (listed,) = (
+        path
+        for path in (repository.path / ".dvc/cache").rglob("*.dir")
+        if "model_card.md" in path.read_text()
+    )
+    listed.chmod(0o644)
+    listed.write_text(listed.read_text().replace("model_card.md", "../../../outside"))
+    shutil.rmtree(repository.path / "reports/explain")
+    done = repository.run(f"make -o .venv/core {target}")
+    assert done.returncode != 0 and f"error: {listed.relative_to(repository.path)}" in done.stderr
+    assert not list(tmp_path.rglob("outside*"))
+    assert not (repository.path / "reports/explain").exists()
 
 
 def test_doctor_says_what_is_not_there(group):

@@ -20,7 +20,7 @@ from benchmarks import (
     scale_report,
     ways,
 )
-from ferlab import models, params, recipes
+from ferlab import files, models, params, recipes
 from ferlab.data import augment
 from ferlab.files import UserError
 from ferlab.training import backend, optimizers
@@ -173,6 +173,16 @@ def test_the_ablation_shows_the_views_that_the_recipe_takes(monkeypatch):
     evaluate = recipes.load_recipe("speedrun").evaluate
     own = {"flip": False, "shift": 0} | ablation.VIEWS[ablation.OWN]
     assert own == {"flip": evaluate.flip, "shift": evaluate.shift}
+
+
+def test_the_committed_pages_are_made_of_the_committed_numbers(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    results = {}
+    for row in files.read_json(ablation.NOTES).values():
+        results.setdefault(row["variant"], []).append(row)
+    assert ablation.PAGE.read_text() == ablation.text(results), "make ablation"
+    kinds = [files.read_json(path) for path in sorted(bench.FOLDER.glob("*.json"))]
+    assert kinds and bench.PAGE.read_text() == bench_report.page(kinds), "make bench"
 
 
 def test_each_idea_of_the_ablation_is_what_its_name_says():

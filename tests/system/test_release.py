@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,47 @@ def test_the_released_model_reaches_its_stated_accuracies_on_fer2013():
     views = recipes.frozen(recipes.pinned(key), recipes.recipe_of(key)[0]).evaluate
     ten = inference.predict(predictor.network, faces, flip=views.flip, shift=views.shift)
     assert abs((ten.argmax(axis=1) == private.labels).mean() - ABOUT["private_accuracy"]) < near
+
+
+@pytest.fixture
+def releasing(tmp_path, monkeypatch):
+    """A folder to release into, which holds the file `old`; the ONNX file is not really made."""
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    fetched = model_lookup.RELEASED / "model.keras"
+    monkeypatch.setattr(model_lookup, "fetch", lambda key, path: shutil.copy(fetched, path))
+    monkeypatch.setattr(model_lookup, "RELEASED", folder)
+    monkeypatch.setattr(release.export, "export", lambda name, kind, out: out.write_bytes(b"onnx"))
+    return folder
+
+
+def test_a_release_is_the_pinned_model_with_its_numbers_and_its_card(releasing):
+    release.release(ABOUT["recipe"])
+    assert {file.name for file in releasing.iterdir()} == {
+        *("model.keras", "model.onnx", "model.json", "README.md")
+    }
+    onnx = {"sha256": hashlib.sha256(b"onnx").hexdigest(), "bytes": 4}
+    assert files.read_json(releasing / "model.json") == ABOUT | {"onnx": onnx}
+    assert files.md5(releasing / "model.keras") == ABOUT["md5"]
+    assert f"[{ABOUT['recipe']}](" in (releasing / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "said"),
+    [
+        ("ho_2016", {}, "ho_2016: knows 6 classes; a released model must know FER2013's 7"),
+        ("speedrun", {}, "speedrun: its model has the md5 .*, recipes/dvc.lock says "),
+        (ABOUT["recipe"], {"MAX_BYTES": 100}, "its model has .* bytes; a released one has at most"),
+        (ABOUT["recipe"], {"MAX_BYTES": 2_900_000}, "model.onnx: has 3,000,000 bytes; a released"),
+    ],
+)
+def test_what_may_not_be_released_leaves_the_old_one(releasing, monkeypatch, key, change, said):
+    for name, value in change.items():
+        monkeypatch.setattr(release, name, value)
+    monkeypatch.setattr(
+        release.export, "export", lambda name, kind, out: out.write_bytes(bytes(3_000_000))
+    )
+    with pytest.raises(UserError, match=said):
+        release.release(key)
+    assert [file.name for file in releasing.iterdir()] == ["old"]

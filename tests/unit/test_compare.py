@@ -216,6 +216,10 @@ def test_the_page_needs_no_other_file_and_nothing_breaks_out_of_it():
 
 
 def test_committed_recipes_are_compared_on_a_fresh_clone(monkeypatch, tmp_path):
+    shutil.copytree(
+        TOP / "recipes", tmp_path / "recipes", ignore=shutil.ignore_patterns("runs", "tmp")
+    )
+    monkeypatch.chdir(tmp_path)
     keys = [*recipes.with_result(), "majority"]
     compared = comparison.compare([lookup.find(key) for key in keys])
     datasets = "fer2013 and fer2013-jpeg"  # silva_2025's, told with every number

@@ -10,16 +10,17 @@ from ferlab.files import UserError
 from ferlab.reporting import explain_page
 from ferlab.reporting.figures import attention_figures
 from ferlab.training import backend
+from tests.unit.test_report import HOSTILE, Outside
 
 CLASSES = ("angry", "happy")
 
 
-def table(chances, labels, splits="public"):
-    """Predictions of two classes; chances: of happy."""
+def table(chances, labels, splits="public", classes=CLASSES):
+    """Predictions of two classes; chances: of the second."""
     rows = pd.DataFrame(
         {"id": [f"{i:03}" for i in range(len(labels))], "split": splits, "label": labels}
     )
-    return tables.make(rows, np.stack([1 - np.asarray(chances), chances], 1), CLASSES)
+    return tables.make(rows, np.stack([1 - np.asarray(chances), chances], 1), classes)
 
 
 def corner_network():
@@ -105,6 +106,21 @@ def test_a_temperature_found_on_overconfident_rows_undoes_it_and_changes_no_clas
     ).all()
 
 
+def test_trust_takes_its_temperature_from_the_split_that_selects_alone():
+    random = np.random.default_rng(0)
+    true = 1 / (1 + np.exp(-random.normal(0, 2, 4000)))
+    labels = np.where(random.random(4000) < true, "happy", "angry")
+    odds = (true / (1 - true)) ** 3
+    parts = {"public": table(odds / (1 + odds), labels), "private": table(true, labels)}
+    trust = calibration.trust(parts, "private", "public")
+    assert (trust["split"], trust["chosen_on"]) == ("private", "public")
+    assert trust["temperature"] == pytest.approx(3, rel=0.1)  # private's own would be 1
+    assert trust["error"] < 0.03 < 0.1 < trust["error_temperature_scaled"]
+    without = {"split": "private", "error": trust["error"]}
+    assert calibration.trust(parts, "private") == without
+    assert calibration.trust({"private": parts["private"]}, "private", "public") == without
+
+
 def test_errors_label_issues_and_examples_are_those_of_the_table():
     rows = table([0.99, 0.02, 0.97, 0.6], ["angry", "angry", "happy", "angry"])
     found = mistakes.errors(rows).set_index("class")
@@ -121,15 +137,15 @@ def test_errors_label_issues_and_examples_are_those_of_the_table():
     ]
 
 
-def explained(labels):
-    """The page of explain for two classes; chances: always happy."""
-    rows = table(np.linspace(0.6, 0.99, len(labels)), labels)
+def explained(labels, dataset="mine", layer="pool", classes=CLASSES):
+    """The page of explain for two classes; chances: always the second."""
+    rows = table(np.linspace(0.6, 0.99, len(labels)), labels, classes=classes)
     found, shown = mistakes.errors(rows), {}
     for name, own in mistakes.examples(rows).items():
         faces = np.full((len(own), 48, 48), 128, np.uint8)
         shown[name] = explain_page.looks(own, faces, np.zeros(faces.shape), np.ones(faces.shape))
     about = {
-        "dataset": "mine",
+        "dataset": dataset,
         "network": "small",
         "split": "public",
         "images": len(rows),
@@ -139,7 +155,7 @@ def explained(labels):
     }
     lists = {"errors": found.to_dict("records"), "label_issues": {}}
     trust = {"as it is": calibration.reliability(rows)}
-    maps = {"pool": np.random.default_rng(0).random((3, 3, 5))}
+    maps = {layer: np.random.default_rng(0).random((3, 3, 5))}
     layers = np.zeros((48, 48), np.uint8), maps, 4
     issues = mistakes.label_issues(rows)
     issues = issues, np.zeros((len(issues), 48, 48), np.uint8)
@@ -153,7 +169,14 @@ def test_the_page_names_classes_that_are_never_right_or_never_wrong_and_its_scal
         assert page.count(said) == 2
     assert "from black, where it is lowest in this face, to white" in page
     assert "3 × 3 × 5, the first 4 channels" in page
-    assert "<script" not in page and "−100 points" in page
+    assert "−100 points" in page
+
+
+def test_names_on_the_page_stay_text():
+    classes = ("angry", HOSTILE)
+    page = explained([HOSTILE, "angry", HOSTILE], dataset=HOSTILE, layer=HOSTILE, classes=classes)
+    assert "&lt;script" in page
+    assert "script" not in Outside(page).tags
 
 
 def test_evidence_is_red_where_it_is_and_hiding_is_red_where_it_costs_and_blue_where_it_helps():

@@ -287,3 +287,60 @@ def test_a_disturbance_grows_with_its_strength_and_is_the_same_twice(name):
         assert (found == robustness.disturb(faces, name, strength)).all()
         changes.append(np.abs(found.astype(int) - faces).mean())
     assert all(np.diff(changes) > 0), changes
+
+
+def _distances(faces, strength, name):
+    """How far the centre of a bright square moves under a disturbance, (N, 2) in pixels (y, x)."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+
+    def centre(images):
+        images = images.astype(float)
+        total = images.sum(axis=(1, 2))
+        return np.stack([(images * axis).sum(axis=(1, 2)) / total for axis in (y, x)], axis=1)
+
+    return centre(robustness.disturb(faces, name, strength)) - centre(faces)
+
+
+def test_each_disturbance_is_as_strong_as_its_unit_says():
+    gray = np.random.default_rng(0).integers(100, 156, (200, SIZE, SIZE), dtype=np.uint8)
+
+    def change(name, strength):
+        return robustness.disturb(gray, name, strength).astype(float) - gray
+
+    assert (np.abs(change("brightness", 40)) == 40).all()
+    signs = np.sign(change("brightness", 40))[:, 0, 0]
+    assert 0.3 < (signs > 0).mean() < 0.7
+    less = robustness.disturb(gray, "contrast", 60)
+    assert less.std(axis=(1, 2)) == pytest.approx(0.4 * gray.std(axis=(1, 2)), rel=0.02)
+    assert less.mean(axis=(1, 2)) == pytest.approx(gray.mean(axis=(1, 2)), abs=0.5)
+    assert change("noise", 20).std() == pytest.approx(20, rel=0.01)
+    black = np.zeros_like(gray)
+    hidden = robustness.disturb(black, "occlusion", 12)
+    assert ((hidden == 128).sum(axis=(1, 2)) == 12 * 12).all() and set(hidden.flat) == {0, 128}
+    blurred = robustness.disturb(gray, "blur", 2)  # of noise it leaves 1 / (2 sigma sqrt(pi))
+    inside = blurred[:, 8:-8, 8:-8].std()
+    assert inside == pytest.approx(gray.std() / (4 * np.sqrt(np.pi)), rel=0.1)
+    squares = np.zeros_like(gray)
+    squares[:, 22:26, 22:26] = 255
+    moved = np.hypot(*_distances(squares, 8, "shift").T)
+    assert moved == pytest.approx(8, abs=0.1)
+    aside = np.zeros_like(gray)
+    aside[:, 22:26, 36:40] = 255  # 14 pixels to the right of the centre
+    turned = np.hypot(*_distances(aside, 30, "rotation").T)
+    assert turned == pytest.approx(2 * 14 * np.sin(np.deg2rad(15)), abs=0.1)
+
+
+def test_robustness_is_measured_on_disturbed_faces():
+    faces = tiny(train=2, seed=3).faces
+
+    def knows_the_originals(asked):
+        return np.array(
+            [0 if (face == own).all() else 1 for face, own in zip(asked, faces, strict=True)]
+        )
+
+    rows = robustness.measure(knows_the_originals, faces, np.zeros(len(faces), int))
+    plain = rows[rows["disturbance"] == "none"]
+    assert (plain["accuracy"].item(), plain["n"].item()) == (1, len(faces))
+    assert (rows.drop(plain.index)["accuracy"] < 0.5).all()
+    pairs = list(zip(rows["disturbance"], rows["strength"], strict=True))[1:]
+    assert pairs == [(name, value) for name, of in robustness.STRENGTHS.items() for value in of]

@@ -17,7 +17,7 @@ import pytest
 
 import ferlab.__main__
 import stages
-from ferlab import cli, files
+from ferlab import cli, files, secrets
 from ferlab.workspace import memory
 from tests.conftest import REPOSITORY
 
@@ -150,6 +150,11 @@ def test_an_error_of_another_program_becomes_one_line():
     assert files.one_line(ValueError("a\n  b\tc")) == "a b c"
     assert files.one_line(ValueError()) == "ValueError"
     assert len(files.one_line(ValueError("x" * 500))) == 120
+    ours = files.UserError("x" * 200 + "; do this")  # an error of this project ends with the fix
+    assert files.one_line(ours) == secrets.one_line(ours) == str(ours)
+    hidden = secrets.one_line(files.UserError("s3://me:password@host/x" + "x" * 200 + "; do this"))
+    assert "password" not in hidden and hidden.endswith("; do this")
+    assert len(secrets.one_line(ValueError("x" * 500))) == 120
 
 
 def test_hashes_are_those_of_the_standard_tools(tmp_path):

@@ -4,12 +4,12 @@ writes.
 
 import io
 import json
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import skimage.data
 from PIL import Image
@@ -377,8 +377,16 @@ def test_a_photo_of_a_telephone_is_halved_and_one_without_end_refused(monkeypatc
             images.decode(content, "x")
 
 
-@pytest.mark.parametrize("fault", ["the network", "the writer"])
-def test_a_clip_that_fails_midway_leaves_nothing_and_lets_the_file_go(tmp_path, fault, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        ("the network", RuntimeError, "out of memory"),
+        ("the writer", UserError, "cannot write a clip"),
+    ],
+)
+def test_a_clip_that_fails_midway_leaves_nothing_and_lets_the_file_go(
+    tmp_path, fault, error, said, monkeypatch
+):
     source = tmp_path / "walk.avi"
     writer = cv2.VideoWriter(str(source), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
     for _ in range(3):
@@ -390,11 +398,10 @@ def test_a_clip_that_fails_midway_leaves_nothing_and_lets_the_file_go(tmp_path, 
 
     if fault == "the writer":
         monkeypatch.setattr(cv2.VideoWriter, "isOpened", lambda self: False)
-    with pytest.raises((RuntimeError, UserError)):
+    with pytest.raises(error, match=said):
         frames.predict_clip(failing, str(source), "walk.avi", tmp_path / "out/walk.mp4", [])
     assert list((tmp_path / "out").iterdir()) == []
-    held = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
-    assert str(source) not in held
+    assert str(source) not in [file.path for file in psutil.Process().open_files()]
 
 
 def test_a_clip_is_predicted_frame_by_frame(tmp_path, astronaut, model, capsys):
@@ -425,11 +432,11 @@ def test_a_camera_is_watched_until_it_is_stopped_and_one_that_is_not_there_is_on
     tmp_path, astronaut, model, capsys, monkeypatch
 ):
     class Camera:
-        frames = 0
+        frames, stops_after = 0, 3
 
         def read(self):
             self.frames += 1
-            if self.frames > 3:
+            if self.frames > self.stops_after:
                 raise KeyboardInterrupt
             return True, cv2.cvtColor(astronaut, cv2.COLOR_RGB2BGR)
 
@@ -455,6 +462,12 @@ def test_a_camera_is_watched_until_it_is_stopped_and_one_that_is_not_there_is_on
     assert "stopped; what was found so far is kept" in said
     assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 3
     assert (tmp_path / "out/camera-0.mp4").exists()
+
+    Camera.stops_after = 1000  # and now it is `--seconds` that ends it
+    assert predict.predict([], tmp_path / "t", str(model), "haar", camera=0, seconds=0.2) == 0
+    said = capsys.readouterr().out
+    frames = len(pd.read_csv(tmp_path / "t/predictions.csv"))
+    assert 0 < frames < 1000 and "stopped" not in said
 
 
 def test_an_unknown_model_is_one_line(tmp_path, monkeypatch):
