@@ -27,6 +27,7 @@ INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --
 repro: commit .venv/core
 	@.venv/bin/python -m ferlab.dvc_files
 ifdef DATA
+	@$(if $(filter environment,$(origin DATA)),echo "DATA=$$DATA is set in this shell; unset DATA for the data of params.yaml")
 	@.venv/bin/python -m ferlab try --data "$$DATA"
 else
 	@.venv/bin/python -m ferlab check
@@ -95,7 +96,7 @@ lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -q benchmarks/peers/fer/requirements.in -o benchmarks/peers/fer/requirements.txt
 
 commit:
-	@git rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { git log -1 2>&1 | grep -A4 dubious >&2 || echo "error: this folder is no Git repository with a commit; DVC needs one: git init && git add -A && git commit -m start" >&2; exit 1; }
+	@git rev-parse --quiet --verify HEAD >/dev/null 2>&1 || { LC_ALL=C git log -1 2>&1 | grep -A4 dubious >&2 || echo "error: this folder is no Git repository with a commit; DVC needs one: git init && git add -A && git commit -m start" >&2; exit 1; }
 
 .venv/core: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one: make PYTHON=python3.12" >&2; exit 1; }

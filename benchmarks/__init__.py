@@ -8,19 +8,26 @@ from pathlib import Path
 
 from ferlab import cli
 from ferlab.data.dataset import Dataset
+from ferlab.files import UserError
 
 FACES = Path(".ferlab/bench/faces")  # FER2013, read once
 
 
 def read_faces():
     """Keep FER2013 as a Dataset in FACES, where it is not yet there; UserError where $FER2013 has
-    none.
+    none, or only Kaggle's JPEGs: the numbers on the pages are of the official pixels.
     """
     from ferlab.data.readers import sources
 
-    if not (FACES / "dataset.json").exists():
-        FACES.parent.mkdir(parents=True, exist_ok=True)
-        sources.read("fer2013")[0].save(FACES)
+    if (FACES / "dataset.json").exists() and Dataset.load(FACES).name == "fer2013":
+        return
+    dataset, about = sources.read("fer2013")
+    if dataset.name != "fer2013":
+        raise UserError(
+            f"FER2013: {about[about['kind']]} is {dataset.name}; let it name the official CSV"
+        )
+    FACES.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save(FACES)
 
 
 def training_images():

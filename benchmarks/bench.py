@@ -54,6 +54,7 @@ def bench(long):
     results["ways"] = race({way: (way, 1) for way in WAYS})
     add_shares(results["ways"], results["peak_gflops"])
     results["seconds"] = totals(results["ways"])
+    _write(results, began)  # what was measured is kept, whatever happens now
     say("the feed, and the stages that do not train")
     results["feed_ms"] = bench_parts.alone(bench_parts.feeds)
     results["pipeline_seconds"] = bench_parts.pipeline()

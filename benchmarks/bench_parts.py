@@ -30,8 +30,9 @@ from ferlab.training import backend, loop, model_file
 settings = params.load().train
 backend.start(settings.backend, settings.precision, settings.seed)
 Path("models").mkdir(exist_ok=True)
-about = model_file.about(Dataset.load(Path("data/balanced")), settings)
-network = models.build(settings.model, 7, settings.dropout)
+dataset = Dataset.load(Path("data/balanced"))
+about = model_file.about(dataset, settings)
+network = models.build(settings.model, len(dataset.classes), settings.dropout)
 model_file.save(network, Path("models/model.keras"), about)
 Path("models/history.csv").write_text(",".join(loop.HISTORY) + "\\n1,0.1,1,0.5,1,0.5,1\\n")
 """

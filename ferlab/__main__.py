@@ -31,8 +31,11 @@ def doctor(arguments):
 def sync(arguments):
     from ferlab.tracking import sync
 
-    count = sync.sync()
+    lines = []
+    count = sync.sync(lambda line: lines.append(line) or print(line))
     print(f"{counted(count, 'result')} {'has' if count == 1 else 'have'} their run in MLflow")
+    if lines and not count:
+        sys.exit(1)
 
 
 @verb(

@@ -16,6 +16,7 @@ _VERBS = {}  # name: (function, text, arguments), in the order in which --help l
 _OF_RAY = ("address", "threads", "nodes", "storage")  # arguments of --engine ray
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # these errors name no file
 _NO_MEMORY = "out of memory; close other programs, or lower train.batch_size where it was training"
+_DEVELOPERS = ("skimage", "moto")  # packages that only benchmarks and tests use
 _OUT_OF_REACH = (*_FULL, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
@@ -179,9 +180,10 @@ def errors_in_one_line():
         package = (error.name or "ferlab").partition(".")[0]
         if package in ("ferlab", "stages"):
             raise
+        lock = "requirements-dev.txt" if package in _DEVELOPERS else "requirements.txt"
         sys.exit(
             f"error: this needs {package}, which is not installed: "
-            "pip install --require-hashes -r requirements.txt"
+            f"pip install --require-hashes -r {lock}"
         )
     except OSError as error:  # a full disk, a read-only folder, a file in a folder's place
         _drop_output()
@@ -192,12 +194,19 @@ def errors_in_one_line():
         if not error.filename and error.errno not in _FULL:
             raise
         where, why = error.filename or "a file", (error.strerror or str(error)).lower()
-        fix = "; make room or allow writing, then run again"
+        hidden = os.path.exists(where) and not os.access(where, os.R_OK)
+        fix = f"; {'allow reading it' if hidden else 'make room or allow writing'}, then run again"
         sys.exit(f"error: {where}: {why}{fix if error.errno in _OUT_OF_REACH else ''}")
     except Exception as error:
-        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which is not imported
+        if not _is_of_memory(error):
             raise
         sys.exit(f"error: {_NO_MEMORY}")
+
+
+def _is_of_memory(error):
+    """Whether it is TensorFlow's, JAX' or PyTorch's own of too little memory; none is imported."""
+    kinds = ("ResourceExhaustedError", "OutOfMemoryError")
+    return type(error).__name__ in kinds or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _drop_output():

@@ -9,7 +9,9 @@ outside the checkout: make asks it before DVC checks anything out.
 import functools
 import hashlib
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,16 +99,14 @@ def hashes(folder, revisions, file):
 
 
 def git(*arguments, folder=None, given=None):
-    """The finished process of a Git command in `folder`, by default the main repository's.
-
-    given: the text of its standard input.
-    """
+    """The finished process of a Git command in `folder` or that of root(); given: its input."""
     return subprocess.run(
         ["git", *arguments],
         cwd=folder or files.root(),
         input=given,
         capture_output=True,
         text=True,
+        env=os.environ | {"LC_ALL": "C"},  # its messages are read below, and in doctor
     )
 
 
@@ -114,7 +114,7 @@ def complaint(done, limit=300):
     """Why a Git command failed, in one line; one that was killed does not say it itself."""
     lock = re.search(r"Unable to create '(.+\.lock)': File exists", done.stderr)
     if lock:
-        return f"another git is at work, or one that was killed left its lock: rm {lock[1]}"
+        return f"another git is at work, or a killed one left its lock: rm {shlex.quote(lock[1])}"
     return files.one_line(done.stderr or f"it ended with {done.returncode}", limit)
 
 
@@ -201,7 +201,7 @@ def stray_lists():
             if reason:
                 yield (
                     f"{path}: DVC's list of a folder {reason}; do not check it out",
-                    f"rm {path}, and pull only from remotes that you trust",
+                    f"rm {shlex.quote(str(path))}, and pull only from remotes that you trust",
                 )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,19 @@ def one_line(error, limit=120):
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, UserError) else text[:limit]
+
+
+def environment():
+    """The variables of this process, with this Python first on the path: DVC starts stages as
+    `python`, which is another one, or none, where no environment is activated.
+    """
+    here = str(Path(sys.executable).parent)
+    return os.environ | {"PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)])}
+
+
+def printable(name):
+    """A file's name as text that can be printed and written, bytes that are no UTF-8 escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def _report(settings, table, details, run, results, history_csv, balanced, eda, 
         wrong,
         faces,
         samples=report.strips(dataset),
-        counts=pd.read_csv(counts / "counts.csv"),
+        # classes may be called 1, or nan
+        counts=pd.read_csv(counts / "counts.csv", dtype={"label": str}, keep_default_na=False),
         identity=read_json(eda / "summary.json")["identity"],
         note=f"../{note}",
     )

@@ -4,6 +4,7 @@ fixes each.
 
 import os
 import re
+import shlex
 import shutil
 from importlib import metadata
 
@@ -156,7 +157,8 @@ def unfinished():
         epochs = files.read_json(note)["epoch"]
         yield (
             f"a training stopped after {counted(epochs, 'epoch')}",
-            f"run the same command again to go on, or give it up: rm -r {note.parent}",
+            "run the same command again to go on, or give it up: "
+            f"rm -r {shlex.quote(str(note.parent))}",
         )
 
 

@@ -60,7 +60,7 @@ def folders():
         yield (
             f"{counted(len(left), 'folder')} of killed experiments, with copies of all they had "
             f"({', '.join(folder.name for folder in left[:3])})",
-            f"rm -r {files.root() / EXPERIMENTS}/tmp*",
+            f"rm -r {shlex.quote(str(files.root() / EXPERIMENTS))}/tmp*",
         )
 
 
@@ -78,7 +78,7 @@ def _lock(path):
     except ValueError:
         yield (
             f"{path} is half written: a killed DVC left it so, and none runs with it",
-            f"rm {path}",
+            f"rm {shlex.quote(str(path))}",
         )
         return
     kinds = [kind for path in entries.values() for kind in path.values()]
@@ -88,5 +88,5 @@ def _lock(path):
         yield (
             f"{path.name} is held by processes that have ended "
             f"({', '.join(map(str, sorted(dead)))})",
-            f"rm {path}",
+            f"rm {shlex.quote(str(path))}",
         )

@@ -10,6 +10,9 @@ read: left in, it would count as sure of something, or vanish from a mean.
 
 import gzip
 import io
+import shlex
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -161,7 +164,13 @@ def read(path):
             path, dtype=dict.fromkeys(("group", *WORDS), str), keep_default_na=False
         )
     except FileNotFoundError:
-        raise files.UserError(f"{path}: not found; `dvc repro` makes it") from None
+        raise files.UserError(f"{path}: not found; {_remedy(path)}") from None
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = files.one_line(error)
+        raise files.UserError(f"{path}: damaged ({reason}); {_remedy(path)}") from None
+    missing = [name for name in WORDS if name not in table]
+    if missing:
+        raise files.UserError(f"{path}: has no column {missing[0]}; {_remedy(path)}")
     packed = [name for name in table if name.startswith("nll_")]
     values = packed or [name for name in table if name.startswith("p_")]
     _check_words(path, table, [name.split("_", 1)[1] for name in values])
@@ -187,7 +196,7 @@ def _check_words(path, table, classes):
     for what, rows in wrong.items():
         if rows.any():
             line = int(rows.to_numpy().argmax()) + 2
-            raise files.UserError(f"{path}, line {line}: {what}; `dvc repro` makes the file anew")
+            raise files.UserError(f"{path}, line {line}: {what}; {_remedy(path)}")
 
 
 def _numbers(path, table, names):
@@ -198,9 +207,16 @@ def _numbers(path, table, names):
         row, column = np.argwhere(missing)[0]
         raise files.UserError(
             f"{path}, line {row + 2}: {names[column]} is {str(table[names[column]][row])!a}, "
-            "expected a number; `dvc repro` makes the file anew"
+            f"expected a number; {_remedy(path)}"
         )
     return numbers
+
+
+def _remedy(path):
+    """What brings a good table back to this place."""
+    if str(recipes.RECIPES) in Path(path).parts:
+        return f"git checkout {shlex.quote(str(path))} brings the committed one back"
+    return "`dvc repro` makes the file anew"
 
 
 def of_recipe(key):
@@ -208,5 +224,8 @@ def of_recipe(key):
     path = recipes.result_folder(key) / "predictions.csv.gz"
     if not path.exists():
         known = ", ".join(recipes.with_result()) or "none"
-        raise files.UserError(f"{path}: not found; known results: {known}; `dvc repro` makes it")
+        raise files.UserError(
+            f"{path}: not found; known results: {known}; "
+            f"dvc --cd {recipes.RECIPES} repro evaluate@{key} makes it"
+        )
     return read(path)

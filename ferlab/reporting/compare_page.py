@@ -11,6 +11,10 @@ from ferlab.tracking import artifacts, lookup, sync
 
 SHOWN = 24  # faces of each disagreement
 OUT = Path("reports/compare.html")
+FETCH = {  # dataset: what brings its faces here
+    "fer2013": "export FER2013=<your copy of FER2013>",
+    "fer2013-jpeg": "dvc --cd recipes repro download_jpeg",
+}
 
 
 def write(names, out=OUT, report=print):
@@ -204,14 +208,12 @@ def _shown(row, face):
 
 
 def _faces(details, ids):
-    """({id: face} of the images with these ids, or rows of fer2013.csv as texts; why not, or "").
-
-    They come from a dataset of this digest in data/raw or recipes/runs/raw, or from $FER2013.
-    details: of a result (details.json).
+    """({id: face} of the images with these ids, or rows of fer2013.csv as texts; why not, or ""),
+    from data/raw, recipes/runs or $FER2013. details: of a result (details.json).
     """
     from ferlab.data.dataset import Dataset
 
-    for folder in (Path("data/raw"), recipes.RECIPES / "runs/raw"):
+    for folder in (Path("data/raw"), *sorted(recipes.RECIPES.glob("runs/raw*"))):
         try:
             if files.read_json(folder / "dataset.json")["digest"] == details["digest"]:
                 return _select(Dataset.load(folder), ids), ""
@@ -220,9 +222,7 @@ def _faces(details, ids):
     faces = _official_faces(details["digest"], ids)
     if faces or not ids:
         return faces, ""
-    fix = (
-        "export FER2013=<your copy of FER2013>" if details["dataset"] == "fer2013" else "dvc repro"
-    )
+    fix = FETCH.get(details["dataset"], "make repro DATA=<its place>")
     return {}, (
         f"the faces themselves are not shown: {details['dataset']} is not in data/raw, and "
         f"$FER2013 names no such copy; {fix}"

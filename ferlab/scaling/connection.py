@@ -102,7 +102,8 @@ def wait_for_nodes(ray, nodes, threads, has_storage):
     most_cores = max(node["Resources"].get("CPU", 0) for node in alive)
     if most_cores < threads:
         raise UserError(
-            f"--threads {threads}: the largest node has {most_cores:g} core(s); ask for fewer"
+            f"--threads {threads} (FERLAB_THREADS for a stage): the largest node has "
+            f"{most_cores:g} core(s); ask for fewer"
         )
     machines = {node["NodeManagerAddress"] for node in alive}
     if len(machines) > 1 and not has_storage:

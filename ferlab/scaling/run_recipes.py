@@ -48,10 +48,10 @@ def _train(keys, networks, connect, report):
         "FERLAB_THREADS": str(cluster.threads),
         "FERLAB_STORAGE": cluster.storage,
     }
-    running, pool = {}, ThreadPoolExecutor(max(cluster.capacity(), 1))
+    trainings, pool = {}, ThreadPoolExecutor(max(cluster.capacity(), 1))
 
     def train(key):
-        running[key] = _dvc(
+        trainings[key] = _dvc(
             *("--wait-for-lock", "repro", "--quiet", "--single-item", f"train@{key}"),
             env=environment,
             stdout=subprocess.PIPE,
@@ -59,9 +59,9 @@ def _train(keys, networks, connect, report):
             text=True,
             process_group=0,  # a Ctrl-C at the keyboard reaches them once, from below
         )
-        for line in running[key].stdout:
+        for line in trainings[key].stdout:
             report(f"{key}: {line.rstrip()}")
-        return running[key].wait()
+        return trainings[key].wait()
 
     try:
         balanced = dict.fromkeys(f"balance@{networks[key]['recipe']}" for key in keys)
@@ -70,7 +70,7 @@ def _train(keys, networks, connect, report):
         return [key for key, code in zip(keys, pool.map(train, keys), strict=True) if code]
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in running.values():
+        for process in trainings.values():
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)  # each ends in order, and resumes later
         raise
@@ -82,4 +82,4 @@ def _train(keys, networks, connect, report):
 def _dvc(*arguments, **options):
     """A started DVC."""
     command = [sys.executable, "-m", "dvc", "--cd", str(recipes.RECIPES), *arguments]
-    return subprocess.Popen(command, **options)
+    return subprocess.Popen(command, env=files.environment(), **options)

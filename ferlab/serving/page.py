@@ -148,5 +148,6 @@ def _listening(host, port, shown):
         named = isinstance(error, OSError) and error.errno > 0
         reason = os.strerror(error.errno) if named else error
         raise files.UserError(
-            f"{shown}:{port}: {reason}; choose another --port or --host"
+            f"{shown}:{port}: {reason}; choose another --port or --host: "
+            "python -m ferlab demo --port 7861"
         ) from None

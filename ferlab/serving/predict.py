@@ -5,7 +5,9 @@ Written are a copy with a square around each face for each photo (a clip for eac
 table, a line per face.
 """
 
+import errno
 import itertools
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -120,7 +122,7 @@ def _listed(path, out):
         raise files.UserError(f"{path}: not found; name photos, clips or folders of them")
     endings = (*images.NAMES, *frames.NAMES)
     listed, left_out = [], Counter()
-    for file in sorted(path.rglob("*")):
+    for file in _files_below(path):
         name = file.relative_to(path)
         if not file.is_file() or out.resolve() in file.resolve().parents:
             continue
@@ -140,6 +142,30 @@ def _listed(path, out):
     return listed
 
 
+def _files_below(path):
+    """The files in a folder and in those below, links followed, each folder once; one that may not
+    be read raises its error, so that no picture is left out in silence.
+    """
+    found, known = [], set()
+
+    def refuse(error):
+        raise error
+
+    for folder, below, names in os.walk(path, onerror=refuse, followlinks=True):
+        below.sort(key=lambda name: (Path(folder, name).is_symlink(), name))
+        below[:] = [name for name in below if not _is_known(Path(folder, name), known)]
+        found += [Path(folder, name) for name in names]
+    return sorted(found)
+
+
+def _is_known(folder, known):
+    """Whether a folder was met before; remembered from now on."""
+    place = folder.resolve()
+    before = place in known
+    known.add(place)
+    return before
+
+
 def _is_clip(path):
     return path.suffix.lower() in frames.NAMES
 
@@ -156,25 +182,33 @@ def _predict_photos(predictor, entries, out, rows):
             continue
         pixels = sum(other.size for _, other in held) // 3
         if len(held) == BATCH or held and pixels + picture.size // 3 > PIXELS:
-            _predict_batch(predictor, held, out, rows)
+            failed += _predict_batch(predictor, held, out, rows)
             held = []
         held.append((name, picture))
     if held:
-        _predict_batch(predictor, held, out, rows)
+        failed += _predict_batch(predictor, held, out, rows)
     return failed
 
 
 def _predict_batch(predictor, held, out, rows):
-    """Predict [(name, picture)]."""
-    results = predictor([picture for _, picture in held])
+    """Predict [(name, picture)]; returns how many results have too long a name to be written."""
+    results, failed = predictor([picture for _, picture in held]), 0
     for (name, picture), result in zip(held, results, strict=True):
         faces, probabilities = result
         words, squares = predictor.words(probabilities), faces.squares
-        found = zip(squares.tolist(), probabilities, strict=True)
-        rows += [(str(name), 0, 0, number, *face) for number, face in enumerate(found)]
-        _write_picture(out / result_name(name), face_detection.draw(picture, squares, words))
+        shown, found = files.printable(name), zip(squares.tolist(), probabilities, strict=True)
+        try:
+            _write_picture(out / result_name(name), face_detection.draw(picture, squares, words))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            print(f"error: {shown}: the name is too long for a result; shorten it", file=sys.stderr)
+            failed += 1
+            continue
+        rows += [(shown, 0, 0, number, *face) for number, face in enumerate(found)]
         remark = f" ({faces.remark()})" if faces.remark() else ""
-        print(f"{name}: {', '.join(words) or 'no face found'}{remark}")
+        print(f"{shown}: {', '.join(words) or 'no face found'}{remark}")
+    return failed
 
 
 def _write_picture(path, picture):

@@ -26,8 +26,10 @@ def release(key=""):
     if not key:
         path = model_lookup.released("model.keras")
         about = files.read_json(path.with_name("model.json"))
-        about["onnx"] = _write_onnx(path)
-        files.write_json(path.with_name("model.json"), about)
+        with files.replacing(path.parent) as folder:
+            shutil.copytree(path.parent, folder)
+            about["onnx"] = _write_onnx(folder / "model.keras")
+            files.write_json(folder / "model.json", about)
         return
     metrics, details, _, _ = recipes.read_result(key)
     if tuple(details["classes"]) != CLASSES:

@@ -19,6 +19,7 @@ import urllib.request
 from ferlab import files
 from ferlab.progress import counted
 from ferlab.tracking import search, store, sync
+from ferlab.tracking.store.address import answers
 
 HOST = "127.0.0.1"
 VIEW = "ferlab"  # the name of the view that the links show
@@ -38,6 +39,8 @@ def serve(port, report=print):
     """
     place = store.ready()
     if place.startswith("http"):
+        if not answers(place):
+            raise store.Trouble(f"MLFLOW_TRACKING_URI={place}: nobody answers", store.NO_SERVER)
         _complete(f"{place.rstrip('/')}/", report)
         return
     with contextlib.closing(socket.socket()) as free:
@@ -47,7 +50,9 @@ def serve(port, report=print):
             port = free.getsockname()[1]  # of 0, which asks for any that is free
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or "no port from 0 to 65535"
-            raise files.UserError(f"{HOST}:{port}: {reason}; choose another --port") from None
+            raise files.UserError(
+                f"{HOST}:{port}: {reason}; take another: python -m ferlab ui --port 5001"
+            ) from None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = _start(place, port)
     try:

@@ -4,7 +4,8 @@ DVC writes the values first and leaves them there when the experiment fails: eve
 then fails, too. Here they are checked first, and params.yaml is put back after a failure.
 """
 
-import os
+import contextlib
+import fcntl
 import re
 import shutil
 import subprocess
@@ -45,18 +46,37 @@ def attempt(changes, name=None):
     Raises UserError where it fails, with params.yaml as it was before.
     """
     check(changes)
-    before = PARAMS.read_bytes()
     options = [part for change in changes for part in ("-S", change)]
     options += ["--name", name] if name else []
-    if not _dvc("exp", "run", *options):
-        return
-    if PARAMS.read_bytes() != before:
-        with files.replacing(PARAMS) as part:
-            part.write_bytes(before)
+    with _alone():
+        before = PARAMS.read_bytes()
+        if not _dvc("exp", "run", *options):
+            return
+        if PARAMS.read_bytes() != before:
+            with files.replacing(PARAMS) as part:
+                part.write_bytes(before)
     raise files.UserError(
         f"the experiment ended as said above; {PARAMS} is as it was before, and the same command "
         "goes on from what is finished; where it ends alike, make doctor says what is in the way"
     )
+
+
+@contextlib.contextmanager
+def _alone():
+    """UserError where another `try` is at work here: the loser would put params.yaml back under
+    it.
+    """
+    guard = files.root() / ".ferlab/try.lock"
+    guard.parent.mkdir(parents=True, exist_ok=True)
+    with open(guard, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise files.UserError(
+                "another `python -m ferlab try` (or make repro DATA=...) is at work here: wait for "
+                "it, or queue this one: dvc exp run --queue -S ..."
+            ) from None
+        yield
 
 
 def _apply(changes, path):
@@ -75,7 +95,7 @@ def _apply(changes, path):
 
 def _dvc(*arguments):
     """The exit code of dvc. A Ctrl-C reaches it too: it is waited for. Git needs a name for it."""
-    environment = dict(os.environ)
+    environment = files.environment()
     if subprocess.run(["git", "config", "user.email"], capture_output=True).returncode:
         for person in ("AUTHOR", "COMMITTER"):
             environment |= {

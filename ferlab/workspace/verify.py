@@ -5,16 +5,17 @@ Each time in a clone of its own with an empty DVC cache: twice plainly, once as 
 experiment, once through the queue.
 """
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from ferlab import dvc_files
+from ferlab import dvc_files, files
 from ferlab.files import UserError
 from ferlab.progress import counted
 from ferlab.workspace import running
@@ -81,13 +82,13 @@ def run(folder, way, changes):
     call("git", "commit", "-qm", "verify")
     call("dvc", *WAYS[way], *[part for change in changes for part in ("-S", change)])
     if way == "queue":
-        call("dvc", "queue", "start")
-        idle = 0  # looks in a row at which no process of DVC's or of a stage worked in the folder
-        while re.search("Queued|Running", call("dvc", "queue", "status")):
-            time.sleep(2)
-            idle = 0 if running.commands(folder.resolve()) else idle + 1
-            if idle > IDLE:
-                raise UserError(f"{way}: the queue's worker has died; run make verify again")
+        try:
+            _work_queue_off(call, folder)
+        except BaseException:  # its worker, in a session of its own, hears no Ctrl-C
+            for pid, _ in running.commands(folder.resolve()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
     refs = call("git", "for-each-ref", "refs/exps", "--format=%(refname)").split()
     # refs/exps/<2 digits>/<38 digits>/<name>
     experiments = [ref for ref in refs if len(ref.split("/")) == 5]
@@ -97,19 +98,29 @@ def run(folder, way, changes):
     return call("git", "show", f"{experiments[0]}:dvc.lock")
 
 
+def _work_queue_off(call, folder):
+    """Have DVC's worker run what is queued in `folder`, and wait for it."""
+    call("dvc", "queue", "start")
+    idle = 0  # looks in a row at which no process of DVC's or of a stage worked in the folder
+    while re.search("Queued|Running", call("dvc", "queue", "status")):
+        time.sleep(2)
+        idle = 0 if running.commands(folder.resolve()) else idle + 1
+        if idle > IDLE:
+            raise UserError("queue: its worker has died; run make verify again")
+
+
 def _environment():
     """This one without DVC's and MLflow's settings, with a Git identity and this Python first."""
     environment = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in files.environment().items()
         if not name.startswith(("DVC_", "MLFLOW_TRACKING"))
     }
     for person in ("AUTHOR", "COMMITTER"):
         environment |= dict.fromkeys(
             (f"GIT_{person}_NAME", f"GIT_{person}_EMAIL"), "ferlab@localhost"
         )
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return environment | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    return environment | {"DVC_NO_ANALYTICS": "1"}
 
 
 def clone(folder):

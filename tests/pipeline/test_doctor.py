@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -335,3 +336,11 @@ def test_what_a_bucket_answers_is_said_with_what_to_do(monkeypatch, code, what, 
     monkeypatch.setattr(services, "_s3_client", lambda about: Client())
     said, advice = services._s3("data", {})
     assert said == what and advice.startswith(fix)
+
+
+def test_paths_in_advice_can_be_pasted_whatever_is_in_them(tmp_path):
+    path = tmp_path / "my lab" / "rwlock"
+    path.parent.mkdir()
+    path.write_text("{")
+    ((_, fix),) = killed._lock(path)
+    assert shlex.split(fix) == ["rm", str(path)]

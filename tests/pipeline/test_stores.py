@@ -13,7 +13,7 @@ from ferlab import dvc_files, files, recipes
 from ferlab.doctor import services
 from ferlab.files import UserError
 from ferlab.serving import model_lookup
-from ferlab.tracking import artifacts, lookup, results, runs, search, store, sync
+from ferlab.tracking import artifacts, lookup, results, runs, search, store, sync, ui
 from tests.repository import TOP
 
 
@@ -127,7 +127,11 @@ def test_the_files_of_a_named_database_lie_beside_it(enter, tmp_path, empty):
         ("databricks", "no store of ferlab's", "unset MLFLOW_TRACKING_URI"),
         ("databricks://me", "no store of ferlab's", "unset MLFLOW_TRACKING_URI"),
         ("htpp://x", "no store of ferlab's", "unset MLFLOW_TRACKING_URI"),
-        ("postgresql://me@h/x", "psycopg is not installed", "pip install .*postgresql.psycopg2://"),
+        (
+            "postgresql://me@h/x",
+            "psycopg is not installed",
+            "begin with postgresql.psycopg2:// and pip install .*-scale.txt$",
+        ),
         ("postgresql+psycopg2://me@127.0.0.1:9/x", "nobody answers", "start the server"),
         ("http://127.0.0.1:9", "nobody answers", "start the server"),
         ("http://127.0.0.1:abc", "nobody answers", "start the server"),
@@ -395,3 +399,15 @@ def test_a_recipe_s_run_is_compared_by_its_id(enter):
     found = lookup.find(run_id)
     assert found.name == "majority" and found.values["baseline"]["kind"] == "majority"
     assert len(found.predictions) == 7178
+
+
+def test_what_the_server_of_the_files_raises_is_one_line(enter):
+    import requests
+
+    enter("here")
+    said = r"^MLflow does not answer \(500 .*; python -m ferlab"
+    with pytest.raises(UserError, match=said), store.store():
+        raise requests.HTTPError("500 Server Error for url http://files")
+    with pytest.raises(UserError, match="nobody answers"):
+        enter("there", "http://127.0.0.1:9")
+        ui.serve(0)

@@ -182,7 +182,10 @@ def test_a_page_that_cannot_be_served_is_told(monkeypatch):
     with pytest.raises(files.UserError, match="mlflow ui ended with exit code 3"):
         ui.serve(0)
     assert asked[0] > 0, "a free port was chosen before its address is told"
-    with pytest.raises(files.UserError, match="70000: no port from 0 to 65535; choose another"):
+    with pytest.raises(
+        files.UserError,
+        match="70000: no port from 0 to 65535; take another: python -m ferlab ui --port",
+    ):
         ui.serve(70000)
 
 
@@ -198,7 +201,8 @@ def test_make_ui_prints_the_page_s_address_and_leaves_no_process(record):
         )
     assert taken.returncode == 1
     assert taken.stderr == (
-        f"error: 127.0.0.1:{port}: Address already in use; choose another --port\n"
+        f"error: 127.0.0.1:{port}: Address already in use; take another: "
+        "python -m ferlab ui --port 5001\n"
     )
     running = subprocess.Popen(
         [sys.executable, "-u", "-m", "ferlab", "ui", "--port", str(port)],

@@ -1,17 +1,19 @@
 """`make repro DATA=...`, `try`, `make reset`: a failed experiment leaves nothing, a way back loses
 nothing."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ferlab import params
 from ferlab.files import UserError
 from ferlab.workspace import attempt
-from tests.builders import folder, images, tiny
+from tests.builders import folder, images, tiny, zipped
 from tests.conftest import REPOSITORY
 from tests.repository import Repository
 
@@ -142,6 +144,56 @@ def test_an_experiment_that_fails_leaves_params_yaml_as_it_was(repository):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_second_try_at_the_same_time_is_refused_and_the_first_has_this_python_first(
+    tmp_path, monkeypatch
+):
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attempt.files, "root", lambda: tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    began = []
+
+    class Process(subprocess.Popen):
+        def __init__(self, command, **options):
+            if "dvc" not in command:  # but git
+                return super().__init__(command, **options)
+            began.append(options["env"]["PATH"])
+            super().__init__(["true"])
+            if len(began) == 1:
+                with pytest.raises(UserError, match="another `python -m ferlab try` .* is at work"):
+                    attempt.attempt(["train.epochs=3"])
+
+    monkeypatch.setattr(attempt.subprocess, "Popen", Process)
+    attempt.attempt(["train.epochs=2"])
+    attempt.attempt(["train.epochs=4"])
+    assert began == [f"{Path(sys.executable).parent}:/usr/bin"] * 2
+
+
+def test_data_from_the_environment_is_told(tmp_path):
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    for name in ("core", "dev"):
+        (tmp_path / ".venv").mkdir(exist_ok=True)
+        (tmp_path / ".venv" / name).touch()
+    asked = {
+        given: subprocess.run(
+            ["make", "-n", "-o", ".venv/core", "repro", *arguments],
+            cwd=tmp_path,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for given, variables, arguments in (
+            ("shell", {"DATA": "here"}, []),
+            ("command", {}, ["DATA=here"]),
+            ("nothing", {}, []),
+        )
+    }
+    told = "is set in this shell; unset DATA"
+    assert told in asked["shell"] and told not in asked["command"] + asked["nothing"]
+    assert "ferlab try --data" in asked["shell"] and "ferlab try --data" in asked["command"]
+    assert "dvc repro" in asked["nothing"]
+
+
 @pytest.mark.slow
 def test_ones_own_faces_in_bare_class_folders_train_to_the_end_in_one_command(repository):
     """Classes of any name, no train, no test: what only FER2013 has is not shown."""
@@ -165,6 +217,16 @@ def test_ones_own_faces_in_bare_class_folders_train_to_the_end_in_one_command(re
     run = next(run for run in repository.runs() if run.data.tags.get("ferlab.complete"))
     assert {"private/7_recall", "private/smile__recall"} <= set(run.data.metrics)
     assert "own faces" in repository(f"{MAKE} show")
+
+
+@pytest.mark.slow
+def test_classes_that_are_called_by_numbers_are_reported(repository):
+    words = {"angry": "1", "happy": "02", "sad": "nan"}
+    files = images(tiny(classes=sorted(words), official=False), spell=words.get)
+    zipped(repository.path / "data.zip", files)
+    repository("dvc repro evaluate")
+    page = (repository.path / "reports/report.html").read_text()
+    assert all(f">{name}<" in page for name in words.values())
 
 
 @pytest.mark.slow

@@ -3,11 +3,13 @@ shortly.
 """
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import benchmarks
 from benchmarks import (
     FACES,
     ablation,
@@ -314,3 +316,18 @@ def test_sixteen_times_the_data_cost_no_memory_for_their_faces(monkeypatch):
     often = bench.race({"16": ("speedrun, 48x48", 16)})["16"]
     faces = 16 * np.load(FACES / "faces.npy", mmap_mode="r").nbytes / 2**20
     assert often["anonymous_mb"] - once["anonymous_mb"] < faces / 2
+
+
+def test_the_benchmarks_take_only_the_official_pixels(tmp_path, monkeypatch):
+    from ferlab.data.readers import sources
+
+    monkeypatch.setattr(benchmarks, "FACES", tmp_path / "bench/faces")
+    given = {"kind": "path", "path": "folders.zip"}
+    jpeg, official = (replace(tiny(), name=name) for name in ("fer2013-jpeg", "fer2013"))
+    monkeypatch.setattr(sources, "read", lambda name: (jpeg, given))
+    with pytest.raises(UserError, match="FER2013: folders.zip is fer2013-jpeg; let it name the"):
+        read_faces()
+    jpeg.save(benchmarks.FACES)  # as an older version kept it
+    monkeypatch.setattr(sources, "read", lambda name: (official, given))
+    read_faces()
+    assert benchmarks.Dataset.load(benchmarks.FACES).name == "fer2013"

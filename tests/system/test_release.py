@@ -48,6 +48,18 @@ def test_a_changed_model_is_refused(tmp_path, monkeypatch):
         Predictor("", "none")
 
 
+def test_an_onnx_file_that_is_too_large_leaves_both_files_as_they_were(tmp_path, monkeypatch):
+    folder = tmp_path / "pretrained"
+    shutil.copytree(model_lookup.RELEASED, folder)
+    monkeypatch.setattr(model_lookup, "RELEASED", folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    large = bytes(release.MAX_BYTES + 1)
+    monkeypatch.setattr(release.export, "export", lambda name, kind, out: out.write_bytes(large))
+    with pytest.raises(UserError, match="model.onnx: has 3,000,001 bytes"):
+        release.release()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
 @pytest.mark.slow
 def test_the_onnx_file_is_what_release_makes_of_the_keras_file(tmp_path, monkeypatch):
     import onnx

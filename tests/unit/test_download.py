@@ -15,6 +15,7 @@ from ferlab.data.readers import fetch, sources
 from ferlab.files import UserError, read_json
 from tests.builders import images, tiny
 from tests.forms import CSV, DATA, equal, stage
+from tests.repository import wait_for
 
 pytestmark = pytest.mark.usefixtures("lab", "few_official")
 
@@ -358,3 +359,11 @@ def test_an_address_is_read_like_a_path_and_kept_by_address(server):
 def test_only_https_addresses_are_read(address):
     with pytest.raises(UserError, match="only https addresses|Invalid IPv6|IPv6"):
         sources.read(address)
+
+
+def test_who_waits_for_another_download_says_so(tmp_path, capsys):
+    with fetch._alone_in(tmp_path):
+        waiting = threading.Thread(target=lambda: fetch._alone_in(tmp_path).__enter__())
+        waiting.start()
+        wait_for(lambda: "waiting: another process downloads into" in capsys.readouterr().out)
+    waiting.join()

@@ -1,6 +1,7 @@
 """Scores, intervals equal to published ones, and the format of the files of a result."""
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from ferlab.data.classes import CLASSES
 from ferlab.data.dataset import SIZE, Dataset
 from ferlab.evaluation import inference, scoring, tables
 from ferlab.files import UserError
-from tests.builders import about
+from tests.builders import about, tiny
 
 SCORES = {
     "n",
@@ -281,3 +282,31 @@ def test_prediction_uses_equal_batches_and_averages_the_mirror_image():
         both, np.repeat(found.mean(axis=1, keepdims=True), 2, axis=1), rtol=1e-6
     )
     assert inference.predict(model, faces[:0], flip=True).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace(b",", b";"), "has no column id"),
+        (lambda text: b"", "damaged ("),
+        (lambda text: gzip.compress(text)[:-20], "damaged ("),
+    ],
+    ids=["semicolons", "empty", "cut"],
+)
+@pytest.mark.parametrize("place", ["reports/predictions.csv.gz", "recipes/results/a/p.csv.gz"])
+def test_a_damaged_table_is_one_line_with_what_brings_it_back(
+    tmp_path, monkeypatch, change, said, place
+):
+    monkeypatch.chdir(tmp_path)
+    path = Path(place)
+    path.parent.mkdir(parents=True)
+    table = tables.of_dataset(tiny(), np.full((len(tiny().faces), 7), 1 / 7))
+    tables.write(Path("whole.csv"), table)
+    text = change(Path("whole.csv").read_bytes())
+    path.write_bytes(text if text[:2] == b"\x1f\x8b" else gzip.compress(text))
+    with pytest.raises(UserError) as caught:
+        tables.read(path)
+    fix = "`dvc repro` makes the file anew"
+    if place.startswith("recipes"):
+        fix = f"git checkout {place} brings the committed one back"
+    assert str(caught.value).startswith(f"{place}: {said}") and str(caught.value).endswith(fix)

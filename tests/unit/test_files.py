@@ -222,13 +222,43 @@ class ResourceExhaustedError(Exception):
     """As TensorFlow's is called."""
 
 
+class JaxRuntimeError(Exception):
+    """As JAX' is called."""
+
+
 @pytest.mark.parametrize(
-    "error", [MemoryError(), OSError(errno.ENOMEM, "no"), ResourceExhaustedError("OOM")]
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "no"),
+        ResourceExhaustedError("OOM"),
+        JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"),
+    ],
 )
 def test_no_memory_is_one_line(error):
     with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
         raise error
     assert caught.value.code.startswith("error: out of memory; close other programs")
+
+
+def test_what_may_not_be_read_is_to_be_allowed_and_what_may_not_be_written_as_well(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "mine").write_text("x")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as anyone but root
+    for name, fix in (("mine", "allow reading it"), ("new", "make room or allow writing")):
+        error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
+        with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
+            raise error
+        said = f"error: {tmp_path / name}: permission denied; {fix}, then run again"
+        assert caught.value.code == said
+
+
+def test_a_developer_s_package_that_is_missing_comes_from_the_developers_lock():
+    for name, lock in (("skimage", "requirements-dev.txt"), ("keras", "requirements.txt")):
+        with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
+            raise ModuleNotFoundError(name=name)
+        assert caught.value.code.endswith(f"pip install --require-hashes -r {lock}")
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,11 @@ def test_the_result_has_the_weights_of_the_epoch_that_is_chosen(
     section = settings(**STILL | {"train.keep": keep, "train.model": "ho_2016_baseline"}).train
     accuracies, weights = [0.2, 0.6, 0.4], []
 
-    def judged(model, *_):
+    def scored(model, *_):
         weights.append(model.get_weights())
         return 1.0, accuracies[len(weights) - 1]
 
-    monkeypatch.setattr(loop, "evaluate", judged)
+    monkeypatch.setattr(loop, "evaluate", scored)
     backend.start("tensorflow")
     model, history, _ = loop.fit(faces, section)
     assert history["selection_accuracy"].tolist() == accuracies
@@ -65,7 +65,7 @@ def test_the_result_has_the_weights_of_the_epoch_that_is_chosen(
 
 
 @pytest.mark.parametrize("labels", ["fer2013", "ferplus"])
-def test_an_epoch_is_judged_by_cross_entropy_and_accuracy(faces, settings, monkeypatch, labels):
+def test_an_epoch_is_scored_by_cross_entropy_and_accuracy(faces, settings, monkeypatch, labels):
     random, part = np.random.default_rng(0), faces.split("train")
     logits, votes = random.normal(size=(35, 2)), random.random((35, 2))
     monkeypatch.setattr(ferplus, "soft_targets", lambda *_: votes)

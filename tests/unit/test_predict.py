@@ -3,7 +3,10 @@ writes.
 """
 
 import io
+import itertools
 import json
+import os
+import re
 from pathlib import Path
 
 import cv2
@@ -455,7 +458,10 @@ def test_a_camera_is_watched_until_it_is_stopped_and_one_that_is_not_there_is_on
     assert len(pd.read_csv(tmp_path / "kept/predictions.csv")) == 1
     with pytest.raises(UserError, match="nothing to predict"):
         predict.predict([], tmp_path / "out", str(model), "haar")
-    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera())
+    opened = cv2.VideoCapture
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda source: Camera() if source == 0 else opened(source)
+    )
     assert predict.predict([], tmp_path / "out", str(model), "haar", camera=0) == 0
     said = capsys.readouterr().out
     assert "camera-0.mp4: 3 frames, " in said and "1 different face, 3 times" in said
@@ -479,3 +485,54 @@ def test_an_unknown_model_is_one_line(tmp_path, monkeypatch):
         match="never: no model file, recipe, DVC experiment or MLflow run; known: workspace",
     ):
         predictor.Predictor("never", "none")
+
+
+def test_names_that_are_no_text_or_too_long_cost_one_photo_at_most(
+    tmp_path, astronaut, model, capsys
+):
+    photo = encoded(Image.fromarray(astronaut), "JPEG")
+    photos = tmp_path / "photos"
+    for place in (photos / "real" / "a.jpg", tmp_path / "elsewhere" / "b.jpg"):
+        place.parent.mkdir(parents=True)
+        place.write_bytes(photo)
+    (photos / "again").symlink_to(photos / "real")
+    (photos / "linked").symlink_to(tmp_path / "elsewhere")
+    (photos / ("x" * 250 + ".jpg")).write_bytes(photo)
+    latin = os.fsdecode(b"M\xfcller.jpg")
+    (photos / latin).write_bytes(photo)
+    assert predict.predict([photos], tmp_path / "out", str(model), "none") == 1
+    said = capsys.readouterr()
+    assert "x.jpg: the name is too long for a result; shorten it" in said.err
+    assert "M\\xfcller.jpg: " in said.out
+    listed = pd.read_csv(tmp_path / "out/predictions.csv")["file"].tolist()
+    assert listed == ["M\\xfcller.jpg", "linked/b.jpg", "real/a.jpg"]
+    assert (tmp_path / "out" / latin).exists()
+
+
+def test_a_clip_that_breaks_off_or_cannot_be_written_whole_is_no_success(
+    tmp_path, model, capsys, monkeypatch
+):
+    whole = tmp_path / "whole.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for _ in range(40):
+        writer.write(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
+    writer.release()
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    monkeypatch.setattr(frames, "_length", lambda capture, source: 40)  # as its head says
+    assert predict.predict([broken], tmp_path / "out", str(model), "none") == 1
+    said = capsys.readouterr().err
+    assert re.search(r"broken.avi: breaks off after \d+ of 40 frames; what was found", said)
+    assert (tmp_path / "out/broken.avi.mp4").exists()
+
+    calls = itertools.count()
+
+    class Full(cv2.VideoWriter):
+        def write(self, picture):
+            if next(calls) < 20:  # then the disk is full: OpenCV says nothing
+                super().write(picture)
+
+    monkeypatch.setattr(cv2, "VideoWriter", Full)
+    with pytest.raises(UserError, match="whole.avi: the clip could not be written whole"):
+        predict.predict([whole], tmp_path / "full", str(model), "none")
+    assert not (tmp_path / "full/whole.avi.mp4").exists()

@@ -13,6 +13,7 @@ from ferlab.serving.clips import chart
 from ferlab.serving.clips.tracks import SMOOTH, Tracks
 
 NAMES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+WHOLE = 0.9  # share of the frames that a file says it has; some say a few too many
 FALLBACK_RATE = 25  # frames a second, where a camera or a damaged file gives none that can be
 
 
@@ -23,8 +24,9 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
     name: what the output calls it. target: the .mp4 to write; beside it a chart is written. rows:
     gets (name, frame, seconds, number of the face, square, probabilities) of each face. every: only
     each such frame is looked at, and what was found is drawn on the next ones, too. smooth: as in
-    Tracks. Returns 1 where the file cannot be read, else 0; raises UserError
-    where there is no such camera, and KeyboardInterrupt, with everything written, after a Ctrl-C.
+    Tracks. Returns 1 where the file cannot be read, or not to its end, else 0; raises UserError
+    where there is no such camera or the clip cannot be written whole, and KeyboardInterrupt, with
+    everything written, after a Ctrl-C.
     """
     capture = cv2.VideoCapture(source)
     try:
@@ -36,7 +38,8 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
         with files.replacing(target) as part:
             temporary = part.with_name(f"{part.name}.mp4")  # OpenCV insists on the ending
             writer = _writer(temporary, name, rate, frame.shape)
-            bar = progress(None, str(name), total=_length(capture, source))
+            length = _length(capture, source)
+            bar = progress(None, files.printable(name), total=length)
             try:
                 for picture in _pictures(capture, frame, seconds):
                     writer.write(cv2.cvtColor(frames.predict(picture), cv2.COLOR_RGB2BGR))
@@ -46,6 +49,7 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
             finally:
                 writer.release()
                 bar.close()
+            _check_written(temporary, name, frames.count)
             temporary.rename(part)
     finally:
         capture.release()
@@ -53,6 +57,13 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
     print(_summary(frames, rows[before:], predictor.classes, picture))
     if stopped:
         raise KeyboardInterrupt
+    if length and seconds is None and frames.count < WHOLE * length:
+        print(
+            f"error: {source}: breaks off after {frames.count} of {length} frames; what was found "
+            "till then is kept; convert or copy it anew",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 
@@ -65,7 +76,7 @@ def progress(iterable, text, quiet=False, **options):
 
 def _summary(frames, rows, classes, path):
     """A line on a clip; draws its chart at `path`."""
-    about = f"{frames.name}: {frames.count} frames, {frames.seconds():.1f} s"
+    about = f"{files.printable(frames.name)}: {frames.count} frames, {frames.seconds():.1f} s"
     if not rows:
         return f"{about}, no face found"
     times, numbers = [row[2] for row in rows], [row[3] for row in rows]
@@ -100,7 +111,7 @@ class _Frames:
         ((faces, probabilities),) = self.predictor([picture], turn=False)
         seconds, squares = self.seconds(), faces.squares
         numbers, smoothed = self.tracks(seconds, squares, probabilities)
-        at = (str(self.name), self.count, round(seconds, 3))
+        at = (files.printable(self.name), self.count, round(seconds, 3))
         found = zip(numbers, squares.tolist(), smoothed, strict=True)
         self.rows += [(*at, *face) for face in found]
         words = self.predictor.words(smoothed)
@@ -125,6 +136,16 @@ def _length(capture, source):
     """How many frames a file says that it has; None where that is unknown."""
     frames = 0 if isinstance(source, int) else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     return frames if frames > 0 else None
+
+
+def _check_written(path, name, count):
+    """UserError where a written clip lacks frames: OpenCV does not say that a disk is full."""
+    written = cv2.VideoCapture(str(path))
+    try:
+        if int(written.get(cv2.CAP_PROP_FRAME_COUNT)) < count:
+            raise files.UserError(f"{name}: the clip could not be written whole; make room for it")
+    finally:
+        written.release()
 
 
 def _unreadable(source):

@@ -46,7 +46,10 @@ def write(out=Path("exports/demo")):
     Costs 33 MB of download, which npm keeps, and 18 MB in the folder.
     """
     if out.exists() and not (out / "cascade.json").is_file():
-        raise files.UserError(f"{out}: exists and is no such page; choose another --out")
+        raise files.UserError(
+            f"{out}: exists and is no such page; choose another: "
+            "python -m ferlab demo-static --out <folder>"
+        )
     network = model_lookup.released("model.onnx")
     classes = read_about(model_lookup.released("model.keras")).classes
     with files.replacing(out) as folder:

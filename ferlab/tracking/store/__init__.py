@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 import socket
 import sqlite3
 import warnings
@@ -48,6 +49,10 @@ def store():
             mlflow.set_tracking_uri(place)
             yield mlflow.MlflowClient()
     except (mlflow.MlflowException, SQLAlchemyError) as error:
+        raise _trouble(error, place) from None
+    except Exception as error:  # of a server's files, which lie at S3 or behind HTTP
+        if type(error).__module__.partition(".")[0] not in ("requests", "urllib3", "botocore"):
+            raise
         raise _trouble(error, place) from None
 
 
@@ -165,7 +170,8 @@ def _trouble(error, place):
 
 
 def _away(file):
-    return f"mv {file} {file}.old && python -m ferlab sync"
+    old, new = shlex.quote(str(file)), shlex.quote(f"{file}.old")
+    return f"mv {old} {new} && python -m ferlab sync"
 
 
 def mark_dead_runs(client):

@@ -94,10 +94,9 @@ def _check_driver(given):
     except ImportError as error:
         fix = "unset MLFLOW_TRACKING_URI, or install a driver for it"
         if given.startswith("postgresql"):
-            rest = secrets.masked(given).partition("://")[2]
             fix = (
-                "pip install --require-hashes -r requirements-scale.txt && "
-                f"export MLFLOW_TRACKING_URI=postgresql+psycopg2://{rest}"
+                "let it begin with postgresql+psycopg2:// and "
+                "pip install --require-hashes -r requirements-scale.txt"
             )
         raise Trouble(
             f"MLFLOW_TRACKING_URI={given}: the package {error.name} is not installed", fix
