@@ -28,7 +28,7 @@ def test_a_queue_whose_worker_died_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "clone", lambda folder: None)
     monkeypatch.setattr(verify.subprocess, "run", call)
     monkeypatch.setattr(verify.time, "sleep", lambda seconds: None)
-    with pytest.raises(UserError, match="queue: the queue's worker has died"):
+    with pytest.raises(UserError, match="queue: its worker has died"):
         verify.run(tmp_path, "queue", [])
 
 
