@@ -43,7 +43,7 @@ def _train(keys, networks, connect, report):
     folder = files.root() / ".ferlab/cluster"
     folder.mkdir(parents=True, exist_ok=True)
     cluster = connect(folder)  # before anything is made: what is wrong with it shows at once
-    environment = os.environ | {
+    environment = files.environment() | {
         "FERLAB_RAY": cluster.address,
         "FERLAB_THREADS": str(cluster.threads),
         "FERLAB_STORAGE": cluster.storage,
@@ -82,4 +82,4 @@ def _train(keys, networks, connect, report):
 def _dvc(*arguments, **options):
     """A started DVC."""
     command = [sys.executable, "-m", "dvc", "--cd", str(recipes.RECIPES), *arguments]
-    return subprocess.Popen(command, env=files.environment(), **options)
+    return subprocess.Popen(command, **{"env": files.environment(), **options})

@@ -245,7 +245,7 @@ def test_what_is_not_there_is_reported_soon(nodes, silent, tmp_path, monkeypatch
             address=address, storage=tmp_path
         )
     assert "--nodes 7: 2 joined within" in refused(address=address, nodes=7, storage=tmp_path)
-    assert "--threads 4: the largest node has 1 core" in refused(
+    assert "--threads 4 (FERLAB_THREADS for a stage): the largest node has 1 core" in refused(
         address=address, threads=4, storage=tmp_path
     )
     (tmp_path / "file").write_text("")

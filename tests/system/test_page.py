@@ -310,9 +310,9 @@ def test_the_verb_says_where_it_is_and_ends_quietly(place):
         assert requests.get(f"{address}/models", timeout=120).json()["models"][0] == "a.keras"
         port = address.rpartition(":")[2]
         second = subprocess.run([*command, port], env=environment, capture_output=True, text=True)
-        assert (
-            second.stderr
-            == f"error: 127.0.0.1:{port}: Address already in use; choose another --port or --host\n"
+        assert second.stderr == (
+            f"error: 127.0.0.1:{port}: Address already in use; choose another --port or --host: "
+            "python -m ferlab demo --port 7861\n"
         )
         running.send_signal(signal.SIGINT)
         assert running.communicate(timeout=120) == ("", "") and running.returncode == 0
