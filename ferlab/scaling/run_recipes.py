@@ -79,7 +79,7 @@ def _train(keys, networks, connect, report):
         cluster.close()
 
 
-def _dvc(*arguments, **options):
+def _dvc(*arguments, env=None, **options):
     """A started DVC."""
     command = [sys.executable, "-m", "dvc", "--cd", str(recipes.RECIPES), *arguments]
-    return subprocess.Popen(command, **{"env": files.environment(), **options})
+    return subprocess.Popen(command, env=env or files.environment(), **options)
