@@ -451,7 +451,7 @@ def test_every_committed_result_is_the_one_that_its_lock_names():
         known = dvc_files.locked(folder)
         results = {path: md5 for path, md5 in known.items() if path.startswith(top or "reports/")}
         committed = [path for path in results if (folder / path).is_file()]
-        assert len(committed) > 2, folder
+        assert committed, folder  # at the top, a fresh clone has only the sample's metrics
         for path in committed:
             assert files.md5(folder / path) == results[path], path
     for key in recipes.with_result():
