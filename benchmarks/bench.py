@@ -1,23 +1,24 @@
 """`make bench`: what training costs on this machine, the texts' way and ours.
 
-Writes reports/bench/<kind of processor>.json and .png, and reports/bench.md, a table of all kinds
-that were measured. Every way of training is a process of its own; they take turns, a few seconds
+Writes reports/bench/<processor>.json and .png, and reports/bench.md, a table of all processors that
+were measured. Every way of training is a process of its own; they take turns, a few seconds
 each, so that a machine whose speed drifts treats them alike. `make bench LONG=1` also trains until
 59.53, 62.08 and 65 % of public are reached, and measures the data at 1, 4 and 16 times their size
-(<kind>-scale.png). Needs FER2013; takes less than four minutes, the long form an hour.
+(<processor>-scale.png). Needs FER2013; takes less than four minutes, the long form an hour.
 """
 
 import argparse
 import contextlib
 import os
 import platform
+import re
 import time
 from pathlib import Path
 
 from benchmarks import FACES, bench_parts, bench_report, fit, read_faces, run, say, training_images
 from benchmarks.ways import WAYS, Way, train_settings
 from ferlab import files
-from ferlab.data.dataset import SIZE, Dataset
+from ferlab.data.dataset import Dataset
 from ferlab.tracking import provenance
 
 FOLDER, PAGE = Path("reports/bench"), Path("reports/bench.md")
@@ -67,7 +68,7 @@ def bench(long):
 
 def _measure_long(results, began):
     say(f"{', '.join(map(str, SCALES))} times the data")
-    results["scale"] = race({str(times): ("speedrun, 48x48", times) for times in SCALES})
+    results["scale"] = race({str(times): ("speedrun", times) for times in SCALES})
     results["until"] = {}
     levels = ", ".join(f"{100 * level:.2f}" for level in LEVELS)
     for recipe in (None, "speedrun", "silva_2025"):
@@ -78,22 +79,30 @@ def _measure_long(results, began):
 
 
 def _write(results, began):
-    """Write numbers and figures as far as they are known, and the table of all kinds."""
+    """Write numbers and figures as far as they are known, and the table of all processors."""
     results["took_seconds"] = round(time.perf_counter() - began)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    files.write_json(FOLDER / f"{results['kind']}.json", results)
-    with files.replacing(FOLDER / f"{results['kind']}.png") as part, open(part, "wb") as file:
+    name = file_name(results["machine"]["cpu"])
+    files.write_json(FOLDER / f"{name}.json", results)
+    with files.replacing(FOLDER / f"{name}.png") as part, open(part, "wb") as file:
         bench_report.draw(file, results)
     if "scale" in results:
-        scale = FOLDER / f"{results['kind']}-scale.png"
+        scale = FOLDER / f"{name}-scale.png"
         with files.replacing(scale) as part, open(part, "wb") as file:
             bench_report.draw_scale(file, results["scale"])
     files.write_text(PAGE, bench_report.page([files.read_json(p) for p in FOLDER.glob("*.json")]))
 
 
+def file_name(cpu):
+    """A processor's name as that of a file: `AMD EPYC (family 26, model 2)` has
+    amd-epyc-family-26-model-2.
+    """
+    return "-".join(re.findall("[a-z0-9]+", cpu.lower()))
+
+
 def kind():
-    """The kind of this machine's processor, as its file is named; without any known flag, the name
-    of its architecture.
+    """The kind of this machine's processor: its fastest matrix products, or without any known flag
+    the name of its architecture.
     """
     flags = []
     with contextlib.suppress(OSError):
@@ -138,20 +147,14 @@ def totals(ways):
     """Seconds of training, from the speeds of this run: silva_2025's 35 epochs in three ways, and
     the speedrun.
     """
-    from ferlab.training import schedule
-
-    settings = train_settings("speedrun", {})
-    small = sum(schedule.side_of(settings, epoch) != SIZE for epoch in range(settings.epochs))
+    epochs = train_settings("speedrun", {}).epochs
     speeds = {name: result["images_per_second"] for name, result in ways.items()}
     seconds = {
         name: round(SILVA_IMAGES / speeds[name])
         for name in WAYS
         if ways[name]["model"] == "silva_2025"
     }
-    epochs = (
-        small / speeds["speedrun, 32x32"] + (settings.epochs - small) / speeds["speedrun, 48x48"]
-    )
-    return seconds | {"speedrun": round(training_images() * epochs)}
+    return seconds | {"speedrun": round(training_images() * epochs / speeds["speedrun"])}
 
 
 def until(recipe):

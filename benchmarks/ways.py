@@ -23,16 +23,15 @@ from ferlab.data.dataset import SIZE, Dataset
 
 TEXTS = "texts"  # as the usual notebook trains
 ANY_ORDER = "default, float32, sums in any order"
-# name: (recipe or None for params.yaml, what differs in its train section, side of the faces)
+# name: (recipe or None for params.yaml, what differs in its train section); all on 48x48
 WAYS = {
-    TEXTS: ("silva_2025", {"precision": "float32"}, SIZE),
-    "silva_2025, float32": ("silva_2025", {"precision": "float32"}, SIZE),
-    "silva_2025, bfloat16": ("silva_2025", {"precision": "bfloat16"}, SIZE),
-    "default, float32": (None, {"precision": "float32"}, SIZE),
-    ANY_ORDER: (None, {"precision": "float32"}, SIZE),
-    "default, bfloat16": (None, {"precision": "bfloat16"}, SIZE),
-    "speedrun, 32x32": ("speedrun", {}, 32),
-    "speedrun, 48x48": ("speedrun", {}, SIZE),
+    TEXTS: ("silva_2025", {"precision": "float32"}),
+    "silva_2025, float32": ("silva_2025", {"precision": "float32"}),
+    "silva_2025, bfloat16": ("silva_2025", {"precision": "bfloat16"}),
+    "default, float32": (None, {"precision": "float32"}),
+    ANY_ORDER: (None, {"precision": "float32"}),
+    "default, bfloat16": (None, {"precision": "bfloat16"}),
+    "speedrun": ("speedrun", {}),
 }
 BATCHES_A_CALL = 16  # of Keras' own fit
 FEED_BATCHES = 20  # over which the feed is timed
@@ -103,7 +102,7 @@ class Way:
         raise files.UserError(f"bench, {self.name}: the process ended with {code}: {reason}")
 
 
-def multiply_adds(network, side=SIZE):
+def multiply_adds(network):
     """Of one face forward through convolutions and dense layers; all else costs no time worth
     counting.
     """
@@ -111,14 +110,14 @@ def multiply_adds(network, side=SIZE):
     for layer in network.layers:
         if hasattr(layer, "kernel"):
             total += int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
-    return round(total * (side / SIZE) ** 2)
+    return total
 
 
 def _serve(name, times=1):
     """Print a line when ready; for each line on stdin, train for that many seconds and print what
     it took.
     """
-    recipe, changes, side = WAYS[name]
+    recipe, changes = WAYS[name]
     settings = train_settings(recipe, changes)
     dataset = Dataset.load(FACES).split("train")
     if times > 1:
@@ -126,7 +125,7 @@ def _serve(name, times=1):
     if name == TEXTS:
         step, about = _texts(dataset, settings)
     else:
-        step, about = _ours(dataset, settings, side, in_any_order=name == ANY_ORDER)
+        step, about = _ours(dataset, settings, in_any_order=name == ANY_ORDER)
     for _ in range(1 if name == TEXTS else 4):  # the first steps build graphs and buffers
         step()
     shown = {key: getattr(settings, key) for key in ("model", "batch_size", "precision")}
@@ -177,10 +176,10 @@ def _texts(dataset, settings):
         network.fit(flow, steps_per_epoch=BATCHES_A_CALL, epochs=1, verbose=0)
         return BATCHES_A_CALL * settings.batch_size
 
-    return step, _size(network, SIZE)
+    return step, _size(network)
 
 
-def _ours(dataset, settings, side, in_any_order):
+def _ours(dataset, settings, in_any_order):
     """(a step, about the network and the feed) of ferlab's loop; a step is a batch."""
     from ferlab.training import backend, batches, network
 
@@ -190,13 +189,13 @@ def _ours(dataset, settings, side, in_any_order):
 
         config.disable_op_determinism()
     result = models.build(settings.model, 7, settings.dropout)
-    model = network.compiled(network.fused(network.to_logits(result)), settings, side)
-    at_this_side = settings.model_copy(update={"low_resolution": 1.0 if side != SIZE else 0.0})
+    model = network.compiled(network.fused(network.to_logits(result)), settings, SIZE)
+    full_size = settings.model_copy(update={"low_resolution": 0.0})
 
     def endless():
         epoch = 0
         while True:
-            yield from batches.batches(dataset, at_this_side, epoch)
+            yield from batches.batches(dataset, full_size, epoch)
             epoch += 1
 
     feed = endless()
@@ -210,11 +209,11 @@ def _ours(dataset, settings, side, in_any_order):
     for _ in range(FEED_BATCHES):
         next(feed)
     feed_ms = 1000 * (time.perf_counter() - began) / FEED_BATCHES
-    return step, {**_size(result, side), "feed_ms": feed_ms}
+    return step, {**_size(result), "feed_ms": feed_ms}
 
 
-def _size(network, side):
-    return {"parameters": network.count_params(), "multiply_adds": multiply_adds(network, side)}
+def _size(network):
+    return {"parameters": network.count_params(), "multiply_adds": multiply_adds(network)}
 
 
 def _repeated(dataset, times):

@@ -7,6 +7,7 @@ import calendar
 import contextlib
 import os
 import platform
+import re
 import time
 from pathlib import Path
 
@@ -104,12 +105,21 @@ def machine():
 
 
 def _cpu():
-    """The processor's name, as far as the system says it."""
+    """The processor's name, as far as the system says it.
+
+    A virtual machine may say no more than `AMD EPYC`, of which one generation trains nearly twice
+    as fast as the one before: without a number in the name, the processor's own family and model
+    are added.
+    """
+    said = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
+            key, _, value = line.partition(":")
+            said.setdefault(key.strip(), value.strip())
+    name = said.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in said and not re.search(r"\d", name):
+        name += f" (family {said['cpu family']}, model {said['model']})"
+    return name
 
 
 def _versions(*names):
