@@ -5,7 +5,7 @@
 # make test              set up, run the quick tests; `make test-slow` runs the others
 # make verify            the sample pipeline four times from scratch, every output compared; make audit: known vulnerabilities of the packages
 # make bench             what training costs here, the texts' way and ours (4 minutes, needs FER2013; LONG=1: an hour)
-# make ablation          what each ingredient of the speedrun buys, and a few more would (two hours, needs FER2013; goes on where it was broken off)
+# make ablation          what each ingredient of the speedrun buys, and a few more would (one to two hours, needs FER2013; goes on where it was broken off)
 # make notebooks        the notebooks run anew on the sample's result, their outputs kept in them
 # make doctor            what a bug report needs, and the usual troubles
 # make pull              results from DVC's remote, written nowhere but here (docs/group.md)

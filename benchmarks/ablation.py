@@ -2,7 +2,7 @@
 
 Writes reports/speedrun.md, speedrun.png and speedrun.json.
 
-Every variant is trained with three seeds on the real FER2013 (two hours together); what
+Every variant is trained with three seeds on the real FER2013 (one to two hours); what
 speedrun.json already holds for the same code, data, settings and processor is not trained again,
 so that a broken-off run goes on.
 """
