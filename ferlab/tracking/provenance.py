@@ -90,7 +90,7 @@ def record(path, dataset, parameters, seconds):
 
 
 def machine():
-    """Processor, cores, memory and versions: what decides speed and what bits depend on."""
+    """Processor, cores, memory, NVIDIA's GPUs if any, and versions: what decides speed and bits."""
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -100,6 +100,7 @@ def machine():
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        **_gpus(),
         **_versions("keras", "tensorflow", "jax", "torch", "numpy"),
     }
 
@@ -120,6 +121,15 @@ def _cpu():
     if "cpu family" in said and not re.search(r"\d", name):
         name += f" (family {said['cpu family']}, model {said['model']})"
     return name
+
+
+def _gpus(driver=Path("/proc/driver/nvidia/gpus")):
+    """{"gpu": the names of NVIDIA's GPUs, as the driver says them}, or {} without one."""
+    names = []
+    for information in sorted(driver.glob("*/information")):
+        with contextlib.suppress(OSError):
+            names += re.findall(r"^Model:\s*(.+?)\s*$", information.read_text(), re.MULTILINE)
+    return {"gpu": ", ".join(names)} if names else {}
 
 
 def _versions(*names):

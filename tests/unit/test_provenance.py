@@ -25,3 +25,11 @@ def test_processors_of_different_generations_have_different_names(monkeypatch, c
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert provenance._cpu() == expected
+
+
+def test_a_machine_names_its_gpus_as_the_driver_does(tmp_path):
+    assert provenance._gpus(tmp_path) == {}
+    for slot in ("0000:00:06.0", "0000:00:07.0"):
+        (tmp_path / slot).mkdir()
+        (tmp_path / slot / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3 \nIRQ: 30\n")
+    assert provenance._gpus(tmp_path) == {"gpu": "NVIDIA H100 80GB HBM3, NVIDIA H100 80GB HBM3"}
