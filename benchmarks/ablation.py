@@ -184,7 +184,8 @@ def _pinned():
     keys, cpu = "`, `".join(key for key, _, _ in results), results[0][2]["cpu"].iloc[0]
     return [
         f"The pinned results (`{keys}`): private {np.mean(private):.2f} % on average "
-        f"({min(private):.2f}–{max(private):.2f}), {np.mean(seconds):.0f} s of training on {cpu}.",
+        f"({min(private):.2f}–{max(private):.2f}), {np.mean(seconds):.0f} s of training on {cpu} "
+        "(each processor has its own seconds).",
         "",
     ]
 
