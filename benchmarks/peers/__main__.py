@@ -105,7 +105,16 @@ def keep(path, report):
 
 def write(private, posed):
     """Score what was answered, all peers together, and write the page."""
-    reports = page.reports(OUT)
+    wanted = {
+        name: registry.identity(faces.faces, labels_of(faces))
+        for name, faces in (("private", private), ("ck48", posed))
+    }
+    reports = {}
+    for name, report in page.reports(OUT).items():
+        if {key: of["identity"] for key, of in report["sets"].items()} == wanted:
+            reports[name] = report
+        else:
+            say(f"{name}: left out, its answers are to other faces or another order of them")
     if registry.OURS.name not in reports:
         return say(
             f"no page: {OUT.name} has nothing of {registry.OURS.name}, beside which all stand"

@@ -177,7 +177,8 @@ def disk():
     if free < FREE_GIB:
         yield (
             f"{free:.1f} GiB free on this disk",
-            "make room, or `dvc gc -w -p recipes` to drop results of old experiments",
+            "make room: `dvc exp remove <name>` for experiments that nobody needs, then "
+            "`dvc gc --all-branches --all-experiments -p recipes`",
         )
 
 

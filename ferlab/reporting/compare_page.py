@@ -59,6 +59,8 @@ def verdict(entry, pair):
 
 def recipe_verdict(pair):
     """An entry of `recipes` in words, empty where a result has no seed of its own."""
+    if pair["equal"]:
+        return "this is the same result twice"
     if pair["same"]:
         return "one recipe, trained twice: what differs is luck, of the seed too, whatever p says"
     if not pair["trained"]:
@@ -146,9 +148,13 @@ def _differences(compared):
             *[f"  {words}" for words in [recipe_verdict(pair)] if words],
             f"  only {first} is right on {entry['only_first']:,}, "
             f"only {name} on {entry['only_second']:,}; "
-            f"they disagree on {len(rows):,}, first {', '.join(rows.index[:3])}",
+            f"they disagree on {len(rows):,}{_first(rows)}",
         ]
     return lines
+
+
+def _first(rows):
+    return f", first {', '.join(rows.index[:3])}" if len(rows) else ""
 
 
 def page(compared, results, faces=None, why=""):

@@ -53,14 +53,16 @@ def compare(results, further=()):
 def _recipes(results, further):
     """What can be said of the recipes of each later result and the first one, a list of dicts.
 
-    same: they are one recipe, trained with other seeds. trained: both have a seed at all. seeds:
-    how many of each recipe are known. test: of significance.recipes, with p_holm, where both have
-    two or more.
+    equal: parameters and scores are the same. same: they are one recipe, trained with other seeds.
+    trained: both have a seed at all. seeds: how many of each recipe are known. test: of
+    significance.recipes, with p_holm, where both have two or more.
     """
     seeds = [_seeds_of(result, [*results, *further]) for result in results]
     pairs = []
     for result, own in zip(results[1:], seeds[1:], strict=True):
         pair = {
+            "equal": not differing([results[0].values, result.values])
+            and results[0].details == result.details,
             "same": _are_one_recipe(results[0], result),
             "trained": all("train" in each.values for each in (results[0], result)),
             "seeds": [len(seeds[0]), len(own)],

@@ -9,6 +9,7 @@ from ferlab import files, params
 from ferlab.evaluation import tables
 from ferlab.progress import counted, duration
 from ferlab.reporting import verdict
+from ferlab.tracking import results
 from ferlab.tracking.provenance import read_run
 from ferlab.training.schedule import step_costs
 
@@ -34,12 +35,14 @@ def text(folder=None, paths=False):
         run = read_run(folder / "models/model.keras")
     except FileNotFoundError as error:
         raise files.UserError(f"{error.filename}: not found; `make repro` makes it") from None
-    settings = params.load(folder / "params.yaml")
+    values = results.values_of(folder)
+    settings, now = params.parse(values), params.raw(folder / "params.yaml")
     drawn = " (drawn faces, not FER2013)" if details["dataset"] == "sample" else ""
     lines = [
         "",
         f"{settings.train.model} network, balancing: {settings.balance.strategy}, "
         f"on {details['dataset']}{drawn}",
+        *_changed_since(values, now),
         *_notes(folder / "reports/eda/summary.json"),
         "",
         *_scores(details),
@@ -54,6 +57,17 @@ def text(folder=None, paths=False):
         )
     pinned = verdict.lines(folder, details, paths)
     return "\n".join([*lines, "", LOOK, *_next(details, settings, run), "", *pinned])
+
+
+def _changed_since(values, now):
+    """What params.yaml holds that this result was not made with, in a line."""
+    if values == now:
+        return []
+    from ferlab.reporting.comparison import differing  # only here: it loads scikit-learn
+
+    changed = ", ".join(f"{key} {new}" for key, (_, new) in differing([values, now]))
+    fix = "`dvc repro` runs it, `git checkout params.yaml` takes it back"
+    return [f"params.yaml has changed since: {changed}; {fix}"] if changed else []
 
 
 def _notes(path):

@@ -76,13 +76,12 @@ class Search:
             grace_period=GRACE,
             heartbeat_stale_trial_callback=self.retry,
         )
+        self.half = sweep_file.most_epochs(declared, settings) // 2  # before it, none is pruned
         self.study = optuna.create_study(
             storage=storage,
             study_name=f"{declared.name}-{self._key()}",
             direction="maximize",
-            pruner=optuna.pruners.MedianPruner(
-                n_startup_trials=4, n_warmup_steps=settings.epochs // 2
-            ),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=self.half),
             load_if_exists=True,
         )
 

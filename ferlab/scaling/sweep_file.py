@@ -88,6 +88,12 @@ def variants(sweep, settings):
     ]
 
 
+def most_epochs(sweep, settings):
+    """Epochs of the longest training that the sweep may try. settings: the train section."""
+    choices = sweep.ranges.get("train.epochs", [settings.epochs])
+    return max(choices if isinstance(choices, list) else bounds("train.epochs", choices))
+
+
 def takes_integers(key):
     """Whether a key of `ranges` takes integers only."""
     return params.Train.model_fields[key.partition(".")[2]].annotation is int
@@ -110,10 +116,9 @@ def _check_key(place, key):
     section, _, name = key.partition(".")
     if section != "train" or name not in params.Train.model_fields:
         raise UserError(f"{place}: only parameters of the train section can be swept")
-    if name == "labels":
-        raise UserError(
-            f"{place}: accuracies against other labels cannot be compared; sweep each alone"
-        )
+    if name in ("labels", "select_on"):
+        others = "against other labels" if name == "labels" else "on other images"
+        raise UserError(f"{place}: accuracies {others} cannot be compared; sweep each alone")
 
 
 def _check_bounds(place, numbers, integers):

@@ -85,7 +85,7 @@ def train(config, dataset, settings, expected_versions):
 
 def _trained(dataset, settings, folder, with_model):
     """Train and report each epoch; returns the last report. folder: for the checkpoint alone."""
-    from ferlab.training import backend, loop, model_file
+    from ferlab.training import backend, checkpoint, loop, model_file
     from ferlab.training.callbacks import Callbacks
 
     backend.start(settings.backend, settings.precision, settings.seed, settings.devices)
@@ -93,6 +93,8 @@ def _trained(dataset, settings, folder, with_model):
     if kept := tune.get_checkpoint():
         with kept.as_directory() as there:
             shutil.copy(Path(there) / state.name, state)
+        done = checkpoint.load(state).history
+        accuracies += [row["selection_accuracy"] for row in done]
         notes.append("resuming an interrupted training")
 
     def epoch(row, seconds):
@@ -100,8 +102,8 @@ def _trained(dataset, settings, folder, with_model):
         kept = accuracies[-1] if settings.keep == "last" else max(accuracies)
         report = {"epoch": row["epoch"], "kept": kept, "row": row, "seconds": seconds}
         try:
-            checkpoint = tune.Checkpoint.from_directory(folder)
-            tune.report(report | {"notes": notes}, checkpoint=checkpoint)
+            kept_state = tune.Checkpoint.from_directory(folder)
+            tune.report(report | {"notes": notes}, checkpoint=kept_state)
         except Exception as error:  # a full bucket costs the resume, it must not cost the training
             line = f"{one_line(error)}; the training goes on, but could not be resumed"
             tune.report(report | {"notes": [*notes, line]})

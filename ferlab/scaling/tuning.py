@@ -88,7 +88,6 @@ def train(search, connected):
     The Cluster is closed.
     """
     running, name = Running(search), search.study.study_name
-    half = search.settings.epochs // 2
     try:
         with checkpoint.lock(search.folder / "cluster.lock") as alone:
             if not alone:
@@ -103,7 +102,7 @@ def train(search, connected):
                     running.end,
                     num_samples=missing,
                     search_alg=optuna_search(search),
-                    scheduler=Median("epoch", grace_period=half + 1, min_samples_required=4),
+                    scheduler=Median("epoch", grace_period=search.half + 1, min_samples_required=4),
                 )
                 running.wait()
                 connected.forget(name)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ferlab import dvc_files, files, params, recipes, secrets
 from ferlab.evaluation import tables
-from ferlab.tracking import artifacts, provenance, search, store
+from ferlab.tracking import artifacts, provenance, results, search, store
 from ferlab.tracking.results import WORKSPACE
 
 PREDICTIONS, DETAILS = "reports/predictions.csv", "reports/details.json"
@@ -71,7 +71,7 @@ def workspace(folder=Path("."), name=WORKSPACE, model_md5=None):
     run = provenance.read_run_of(model_md5) if model_md5 else {}
     return Result(
         name,
-        params.raw(folder / "params.yaml"),
+        results.values_of(folder),
         details,
         table[table["split"] != "train"],
         pd.read_csv(folder / HISTORY),

@@ -1,5 +1,6 @@
 """What makes a finished result, and the key by which its MLflow run is known."""
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -33,6 +34,20 @@ def key_in(folder):
     """The `result_key` of the finished result in a folder laid out as the workspace."""
     hashes = [files.md5(folder / file) for file in RESULT]
     return result_key(params.raw(folder / "params.yaml"), *hashes)
+
+
+def values_of(folder):
+    """The parameters of the result in `folder`, as nested dicts: those that the stages ran with by
+    its dvc.lock, since params.yaml may have been changed afterwards.
+    """
+    values = params.raw(folder / "params.yaml")
+    with contextlib.suppress(
+        FileNotFoundError, files.UserError
+    ):  # else params.yaml is all there is
+        for name, value in dvc_files.parameters(dvc_files.locked_stages(folder)).items():
+            section, _, key = name.partition(".")
+            values[section] = (values.get(section, {}) | {key: value}) if key else value
+    return values
 
 
 def is_finished(root):

@@ -57,6 +57,11 @@ def test_the_summary_names_the_dataset_and_compares_with_the_pinned_lock(reposit
     summary = repository("python -m ferlab show")
     assert "on custom-" in summary
     assert "Reproduced to the last bit: private" in summary
+    assert "changed since" not in summary
+    parameters = repository.change({"model: small": "model: resnet"}, "params.yaml")
+    said = repository("python -m ferlab show")
+    assert "small network" in said and "params.yaml has changed since: train.model resnet;" in said
+    (repository.path / "params.yaml").write_text(parameters)
     before = repository.change({"epochs: 2": "epochs: 3"}, "dvc.lock")
     assert "pinned one: train.epochs 2 -> 3." in repository("python -m ferlab show")
     (repository.path / "dvc.lock").write_text(before)

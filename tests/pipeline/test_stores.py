@@ -104,6 +104,23 @@ def test_a_moved_database_of_an_older_mlflow_is_pointed_at_its_files_before_it_i
     assert place == f"{tmp_path.as_uri()}/mlartifacts/ferlab-x"
 
 
+def test_a_folder_moved_into_one_of_its_old_place_is_found_at_the_first_opening(tmp_path):
+    """Its new place begins with the old one, so that a second rewriting would add to it."""
+    new = tmp_path / "lab"
+    (new / "mlartifacts").mkdir(parents=True)
+    with sqlite3.connect(new / "mlflow.db") as database:
+        database.execute("CREATE TABLE experiments (name, artifact_location)")
+        for name in ("ferlab-x", "ferlab-y", "ferlab-z"):
+            place = f"{tmp_path.as_uri()}/mlartifacts/{name}"
+            database.execute("INSERT INTO experiments VALUES (?, ?)", (name, place))
+    store._check(new / "mlflow.db")
+    with sqlite3.connect(new / "mlflow.db") as database:
+        places = [
+            place for (place,) in database.execute("SELECT artifact_location FROM experiments")
+        ]
+    assert places == [f"{new.as_uri()}/mlartifacts/ferlab-{name}" for name in "xyz"]
+
+
 def test_the_files_of_a_named_database_lie_beside_it(enter, tmp_path, empty):
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -456,6 +456,11 @@ def test_trials_on_a_cluster_take_no_turns():
             "train.epochs: {from: 1.5, to: 4}",
             "ranges.train.epochs: takes whole numbers only",
         ),
+        (
+            "train.dropout: [0.0, 0.2]",
+            "train.select_on: [public, validation]",
+            "ranges.train.select_on: accuracies on other images cannot be compared",
+        ),
         ("trials: 4", "trials: 0", "trials: input should be greater than or equal to 1"),
         ("seed: 0\n", "", "seed: field required"),
         ("name: tiny", "name: a/b", "name: string should match"),
@@ -470,6 +475,15 @@ def test_a_bad_sweep_is_refused_with_file_and_key(workspace, old, new, reason):
         and reason in str(caught.value)
         and "\n" not in str(caught.value)
     )
+
+
+def test_no_trial_is_stopped_before_half_of_the_longest_training(workspace):
+    settings = params.load().train
+    searched = SWEEP.replace("[0.0, 0.2]", "[0.0, 0.2]\n  train.epochs: {from: 5, to: 40}")
+    (workspace / "sweep.yaml").write_text(searched)
+    assert sweep_file.most_epochs(sweep_file.load("sweep.yaml"), settings) == 40
+    (workspace / "sweep.yaml").write_text(SWEEP)
+    assert sweep_file.most_epochs(sweep_file.load("sweep.yaml"), settings) == settings.epochs
 
 
 def test_the_declared_sweep_is_valid(monkeypatch):

@@ -102,6 +102,14 @@ def test_each_nth_frame_is_looked_at_and_the_clip_stays_whole(tmp_path, monkeypa
     assert smooth.max() < 0.1  # of 0.7 from frame to frame
 
 
+def test_a_clip_with_too_long_a_name_is_one_line(tmp_path, capsys):
+    name = f"{'a' * 230}.mp4"
+    assert frames.predict_clip(None, "clip.mp4", name, tmp_path / name, []) == 1
+    assert (
+        capsys.readouterr().err == f"error: {name}: too long a name for a copy of it; rename it\n"
+    )
+
+
 def test_the_chart_shows_when_which_face_had_which_expression(tmp_path):
     times = [0, 0.5, 1, 4, 4.5, 0]
     numbers = [0, 0, 0, 0, 0, 3]

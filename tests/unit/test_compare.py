@@ -167,6 +167,12 @@ def test_two_seeds_of_one_recipe_are_never_called_different_recipes():
     assert said in compare_page.text(compared)
 
 
+def test_a_result_under_two_names_is_called_one_result():
+    text = compare_page.text(comparison.compare([result("a", 0), result("b", 0)]))
+    assert "this is the same result twice" in text and "trained twice" not in text
+    assert "they disagree on 0\n" in f"{text}\n"
+
+
 def test_recipes_of_several_seeds_are_compared_with_the_networks_as_units():
     """Seeds that are not named count too; a seed that is there twice counts once."""
     first = [result(f"a{seed}", seed, right=0.5) for seed in range(4)]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ferlab import __main__
+from ferlab import __main__, files, params
 from ferlab.data.classes import CLASSES as FER2013
 from ferlab.evaluation import inference
 from ferlab.evaluation.network import loading
@@ -120,6 +120,8 @@ def test_an_export_says_what_the_foreign_file_did_not(foreign, tmp_path):
     (kept,) = (tmp_path / "served").rglob("public.keras")
     assert read_about(kept) == said
     assert Predictor(str(kept), "none").classes == CLASSES
+    served = params.raw(tmp_path / "served/MLmodel")["flavors"]["python_function"]
+    assert served["config"]["sha256"] == files.sha256(kept)  # else it would not be served
 
 
 @pytest.mark.parametrize(

@@ -31,5 +31,7 @@ def test_a_machine_names_its_gpus_as_the_driver_does(tmp_path):
     assert provenance._gpus(tmp_path) == {}
     for slot in ("0000:00:06.0", "0000:00:07.0"):
         (tmp_path / slot).mkdir()
-        (tmp_path / slot / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3 \nIRQ: 30\n")
+        (tmp_path / slot / "information").write_text(
+            "Model: \t\t NVIDIA H100 80GB HBM3 \nIRQ: 30\n"
+        )
     assert provenance._gpus(tmp_path) == {"gpu": "NVIDIA H100 80GB HBM3, NVIDIA H100 80GB HBM3"}

@@ -1,6 +1,7 @@
 """Clips and cameras, frame by frame: a copy with a square and a word around each face, and a chart
 of the expressions over time."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from ferlab.serving.clips import chart
 from ferlab.serving.clips.tracks import SMOOTH, Tracks
 
 NAMES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+LONGEST = 225  # bytes of a clip's name: while it is written, more is put around it, up to 255
 WHOLE = 0.9  # share of the frames that a file says it has; some say a few too many
 FALLBACK_RATE = 25  # frames a second, where a camera or a damaged file gives none that can be
 
@@ -28,6 +30,9 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
     where there is no such camera or the clip cannot be written whole, and KeyboardInterrupt, with
     everything written, after a Ctrl-C.
     """
+    if len(os.fsencode(target.name)) > LONGEST:
+        print(f"error: {name}: too long a name for a copy of it; rename it", file=sys.stderr)
+        return 1
     capture = cv2.VideoCapture(source)
     try:
         readable, frame = capture.read()

@@ -132,8 +132,8 @@ def _relocate(connection, folder):
     places = connection.execute(
         "SELECT artifact_location FROM experiments WHERE name LIKE 'ferlab-%'"
     ).fetchall()
-    for (place,) in places:
-        old = place.rpartition(f"/{ARTIFACTS}/")[0]
+    # each place once: what is moved into a subfolder of its old place begins with it still
+    for old in sorted({place.rpartition(f"/{ARTIFACTS}/")[0] for (place,) in places}):
         if not old.startswith("file:///") or old == folder.as_uri():
             continue
         for before, after in (
