@@ -59,10 +59,9 @@ def verdict(entry, pair):
 
 def recipe_verdict(pair):
     """An entry of `recipes` in words, empty where a result has no seed of its own."""
-    if pair["equal"]:
-        return "this is the same result twice"
     if pair["same"]:
-        return "one recipe, trained twice: what differs is luck, of the seed too, whatever p says"
+        luck = "one recipe, trained twice: what differs is luck, of the seed too, whatever p says"
+        return "this is the same result twice" if pair["equal"] else luck
     if not pair["trained"]:
         return ""
     test, (first, second) = pair["test"], pair["seeds"]
@@ -138,8 +137,7 @@ def _accuracies(compared):
 
 
 def _differences(compared):
-    first, *others = compared["names"]
-    lines = []
+    (first, *others), lines = compared["names"], []
     columns = (compared[key] for key in ("significance", "recipes", "disagree"))
     for name, entry, pair, rows in zip(others, *columns, strict=True):
         lines += [
@@ -147,14 +145,10 @@ def _differences(compared):
             f"{name} against {first}: {verdict(entry, pair)}",
             *[f"  {words}" for words in [recipe_verdict(pair)] if words],
             f"  only {first} is right on {entry['only_first']:,}, "
-            f"only {name} on {entry['only_second']:,}; "
-            f"they disagree on {len(rows):,}{_first(rows)}",
+            f"only {name} on {entry['only_second']:,}; they disagree on "
+            f"{len(rows):,}{', first ' * bool(len(rows))}{', '.join(rows.index[:3])}",
         ]
     return lines
-
-
-def _first(rows):
-    return f", first {', '.join(rows.index[:3])}" if len(rows) else ""
 
 
 def page(compared, results, faces=None, why=""):
