@@ -115,3 +115,9 @@ def duration(seconds):
 def counted(number, what):
     """`1 epoch`, `12 epochs`, `28,709 faces`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def hardware(machine):
+    """What a run.json's `machine` trained on: `2 cores AMD EPYC`, before it NVIDIA's GPUs, if any."""
+    processor = f"{counted(machine['cores'], 'core')} {machine['cpu']}"
+    return f"{machine['gpu']}, {processor}" if "gpu" in machine else processor

@@ -123,7 +123,7 @@ def _row(result, run, kind="recipe"):
     key, details = result.name, result.details
     split = tables.final(details["splits"])
     scores = details["splits"][split]
-    seconds = run.get("train_seconds")
+    seconds, machine = run.get("train_seconds"), run.get("machine", {})
     members = [step["added"] for step in details.get("ensemble", [])]
     if members:  # an ensemble costs what its members cost together
         runs = [recipes.read_result(member)[3] for member in members]
@@ -151,7 +151,7 @@ def _row(result, run, kind="recipe"):
         "seconds": seconds,
         "trained": bool(members or run.get("epochs")),
         "machine": ", ".join(
-            filter(None, (run.get("machine", {}).get("cpu"), run.get("precision")))
+            filter(None, (machine.get("gpu", machine.get("cpu")), run.get("precision")))
         ),
         "published": accuracies[0] if accuracies else None,
     }

@@ -11,7 +11,7 @@ import numpy as np
 from ferlab import recipes
 from ferlab.evaluation import tables
 from ferlab.files import UserError, replacing, write_text
-from ferlab.progress import counted, duration
+from ferlab.progress import duration, hardware
 from ferlab.reporting.claims import BY_CLASS, CLAIMS, measured, verdict
 from ferlab.reporting.figures import claims_figure
 
@@ -116,11 +116,8 @@ def _scores_line(row):
     what += "" if len(row["details"]["classes"]) == 7 else " (six classes)"
     cost = ""
     if run.get("epochs"):
-        machine = run["machine"]
-        cost = (
-            f"{duration(run['train_seconds'])} in {run['precision']}, "
-            f"{counted(machine['cores'], 'core')} {machine['cpu']}"
-        )
+        time = duration(run["train_seconds"])
+        cost = f"{time} in {run['precision']}, {hardware(run['machine'])}"
     return f"| {row['key']}{what} | {cells} | {cost} |"
 
 

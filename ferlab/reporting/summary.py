@@ -7,7 +7,7 @@ import numpy as np
 
 from ferlab import files, params
 from ferlab.evaluation import tables
-from ferlab.progress import counted, duration
+from ferlab.progress import counted, duration, hardware
 from ferlab.reporting import verdict
 from ferlab.tracking import results
 from ferlab.tracking.provenance import read_run
@@ -50,11 +50,8 @@ def text(folder=None, paths=False):
     if "disgust_recall" in metrics:
         lines.append(f"  disgust recall {100 * metrics['disgust_recall']:.1f} %")
     if run:
-        time, machine = duration(run["train_seconds"]), run["machine"]
-        lines.append(
-            f"  trained in {time} in {run['precision']} on {counted(machine['cores'], 'core')}, "
-            f"{machine['cpu']}"
-        )
+        time, machine = duration(run["train_seconds"]), hardware(run["machine"])
+        lines.append(f"  trained in {time} in {run['precision']} on {machine}")
     pinned = verdict.lines(folder, details, paths)
     return "\n".join([*lines, "", LOOK, *_next(details, settings, run), "", *pinned])
 

@@ -133,5 +133,6 @@ def _released_file(key, place, fix):
 def _cost(key):
     """How long the training of a recipe's committed result took, as text."""
     run = recipes.read_result(key)[3]
-    minutes, cpu = sum(run.get("epochs", [])) / 60, run.get("machine", {}).get("cpu", "its machine")
-    return f"{minutes:.0f} minutes on {cpu}" if minutes else "its recipe says how long"
+    minutes, machine = sum(run.get("epochs", [])) / 60, run.get("machine", {})
+    where = machine.get("gpu", machine.get("cpu", "its machine"))
+    return f"{minutes:.0f} minutes on {where}" if minutes else "its recipe says how long"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ferlab import models
+from ferlab import models, params
 from ferlab.evaluation import attention, calibration, inference, mistakes, tables
 from ferlab.files import UserError
 from ferlab.reporting import explain_page
@@ -189,3 +189,26 @@ def test_evidence_is_red_where_it_is_and_hiding_is_red_where_it_costs_and_blue_w
     assert abs(red - blue)[20:28].max() < 5
     assert attention_figures.channel(np.array([[0, 2.0]])).tolist() == [[0, 255]]
     assert attention_figures.channel(np.ones((2, 2))).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("sample", "drawn and named by a program"),
+        ("fer2013-jpeg", "Goodfellow et al. 2013"),
+        ("my-faces", "only those who made the dataset can say"),
+    ],
+)
+def test_a_card_tells_the_limits_of_its_own_data(dataset, said):
+    scores = {"n": 4, "accuracy": 0.5, "accuracy_low": 0.2, "accuracy_high": 0.8, "per_class": {}}
+    details = {
+        "dataset": dataset,
+        "digest": "0",
+        "classes": ["happy", "sad"],
+        "model": {"name": "small", "parameters": 1},
+        "splits": {"private": scores},
+    }
+    card = explain_page.card(details, params.load(), {"split": "private", "error": 0.1})
+    assert said in card
+    others = {"drawn and named", "Goodfellow", "FER2013 was", "only those who"}
+    assert not any(word in card for word in others if word not in said and "fer2013" not in dataset)

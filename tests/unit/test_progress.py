@@ -5,6 +5,17 @@ import pytest
 from ferlab import progress
 from ferlab.progress import Progress, counted
 
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [
+        ({"cores": 2, "cpu": "AMD EPYC"}, "2 cores AMD EPYC"),
+        ({"cores": 1, "cpu": "Xeon", "gpu": "NVIDIA H200"}, "NVIDIA H200, 1 core Xeon"),
+    ],
+)
+def test_a_gpu_is_named_before_the_processor(machine, said):
+    assert progress.hardware(machine) == said
+
+
 SMALL, LARGE = 32**2, 48**2
 
 
