@@ -118,6 +118,6 @@ def counted(number, what):
 
 
 def hardware(machine):
-    """What a run.json's `machine` trained on: `2 cores AMD EPYC`, before it NVIDIA's GPUs, if any."""
+    """What a run.json's `machine` is: `2 cores AMD EPYC`, before them NVIDIA's GPUs, if any."""
     processor = f"{counted(machine['cores'], 'core')} {machine['cpu']}"
     return f"{machine['gpu']}, {processor}" if "gpu" in machine else processor
