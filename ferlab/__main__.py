@@ -110,7 +110,7 @@ def sweep(arguments):
 @verb(
     "train and evaluate what is stale of some recipes: as `dvc --cd recipes repro` does, "
     "or side by side on a Ray cluster",
-    argument("key", nargs="+", help="of recipes/dvc.yaml: a recipe, or <recipe>-s<seed>"),
+    argument("key", nargs="+", help="of recipes/keys.yaml: a recipe, or <recipe>-s<seed>"),
     *cli.cluster_arguments("all of this machine"),
     name="run-recipes",
 )

@@ -17,14 +17,13 @@ from ferlab.files import UserError, replacing
 
 SHARED = ("download", "eda", "explain")  # of all recipes: recipes/params.yaml
 KINDS = (("balance", "train", "evaluate"), ("balance", "baseline"), ("ensemble",))  # of recipes
+NO_RECIPES = ("params.yaml", "dvc.yaml", "keys.yaml")  # in recipes/, beside the recipes
 RECIPES, WORKSPACE = Path("recipes"), Path("params.yaml")
 
 
 def names():
     """Names of the recipes: one file each in recipes/, beside what they share."""
-    return sorted(
-        file.stem for file in RECIPES.glob("*.yaml") if file.name not in ("params.yaml", "dvc.yaml")
-    )
+    return sorted(file.stem for file in RECIPES.glob("*.yaml") if file.name not in NO_RECIPES)
 
 
 def known(name, choices):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ferlab import files, params, recipes
 
-PIPELINE = recipes.RECIPES / "dvc.yaml"
+KEYS = recipes.RECIPES / "keys.yaml"
 
 
 def run(keys, connect=None, report=print):
@@ -23,13 +23,11 @@ def run(keys, connect=None, report=print):
     connect: gives a ferlab.scaling.cluster.Cluster, as for sweep; without it DVC trains here, one
     after the other. Raises UserError for an unknown key, and where DVC itself fails.
     """
-    networks = next(
-        entry["networks"] for entry in params.raw(PIPELINE)["vars"] if "networks" in entry
-    )
+    networks = params.raw(KEYS)["networks"]
     for key in keys:
         if key not in networks:
             known = recipes.known(key, list(networks))
-            raise files.UserError(f"{PIPELINE}: no network {key!r}{known}")
+            raise files.UserError(f"{KEYS}: no network {key!r}{known}")
     failed = _train(keys, networks, connect, report) if connect else []
     for key in keys:
         if key not in failed and _dvc("repro", f"evaluate@{key}").wait():

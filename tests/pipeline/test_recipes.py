@@ -30,23 +30,29 @@ from tests.synthetic import make
 NAMES = sorted(
     file.stem
     for file in (TOP / "recipes").glob("*.yaml")
-    if file.name not in ("dvc.yaml", "params.yaml")
+    if file.name not in ("dvc.yaml", "keys.yaml", "params.yaml")
 )
+
+
+def read(path):
+    return YAML(typ="safe").load((TOP / path).read_text())
 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return YAML(typ="safe").load((TOP / "recipes/dvc.yaml").read_text())
-
-
-def variable(pipeline, name):
-    return next(variables[name] for variables in pipeline["vars"] if name in variables)
+    return read("recipes/dvc.yaml")
 
 
 @pytest.fixture(scope="module")
-def keys(pipeline):
+def record():
+    """The lists of keys.yaml."""
+    return read("recipes/keys.yaml")
+
+
+@pytest.fixture(scope="module")
+def keys(record):
     """{key: {recipe, model}} of all that trains."""
-    return variable(pipeline, "networks")
+    return record["networks"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,7 +66,7 @@ def test_a_recipe_is_strictly_valid_and_says_what_it_is(name, monkeypatch):
     assert settings.download.dataset == form
 
 
-def test_the_pipeline_lists_every_recipe_with_its_network(pipeline, keys, monkeypatch):
+def test_the_pipeline_lists_every_recipe_with_its_network(pipeline, record, keys, monkeypatch):
     monkeypatch.chdir(TOP)
     settings = {name: recipes.load_recipe(name) for name in NAMES}
     kinds = {
@@ -69,8 +75,8 @@ def test_the_pipeline_lists_every_recipe_with_its_network(pipeline, keys, monkey
     }
     assert set(pipeline["stages"]["baseline"]["foreach"]) == kinds["baseline"]
     assert {network["recipe"] for network in keys.values()} == kinds["train"]
-    assert set(variable(pipeline, "recipes")) == kinds["train"] | kinds["baseline"]
-    assert set(variable(pipeline, "results")) == set(keys) | kinds["baseline"] | kinds["ensemble"]
+    assert set(record["recipes"]) == kinds["train"] | kinds["baseline"]
+    assert set(record["results"]) == set(keys) | kinds["baseline"] | kinds["ensemble"]
     for name in kinds["ensemble"]:
         candidates = [
             f"results/{key}/predictions.csv.gz" for key in settings[name].ensemble.candidates
@@ -88,13 +94,14 @@ def test_workspace_and_recipes_are_one_graph(pipeline):
 
     test_pipeline.py looks at whether all code is declared.
     """
-    workspace = YAML(typ="safe").load((TOP / "dvc.yaml").read_text())["stages"]
-    stages = {name: stage.get("do", stage) for name, stage in pipeline["stages"].items()}
+    workspace = read("dvc.yaml")["stages"]
+    all_stages = pipeline["stages"] | read("recipes/explain/dvc.yaml")["stages"]
+    stages = {name: stage.get("do", stage) for name, stage in all_stages.items()}
     assert [name for name in stages if name in workspace] == list(workspace)
     for name in workspace:
         declared = workspace[name]["deps"]
         for dep in stages[name]["deps"]:
-            path = dep.removeprefix("../").replace("${item.model}", "${train.model}")
+            path = re.sub(r"^(\.\./)*", "", dep).replace("${item.model}", "${train.model}")
             if path.startswith(("stages/", "ferlab/")):
                 assert any(path == top or path.startswith(f"{top}/") for top in declared), path
                 python = (TOP / path).is_dir() and list((TOP / path).rglob("*.py"))

@@ -5,6 +5,7 @@ import pytest
 from ferlab import progress
 from ferlab.progress import Progress, counted
 
+
 @pytest.mark.parametrize(
     ("machine", "said"),
     [
