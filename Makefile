@@ -8,7 +8,7 @@
 # make ablation          what each ingredient of the speedrun buys, and a few more would (one to two hours, needs FER2013; goes on where it was broken off)
 # make notebooks        the notebooks run anew on the sample's result, their outputs kept in them
 # make doctor            what a bug report needs, and the usual troubles
-# make pull              results from DVC's remote, written nowhere but here (docs/group.md)
+# make pull              results from DVC's remote into this folder; what would write outside it is refused (docs/group.md)
 # make reset             params.yaml and the result back to the last commit, after experiments
 # make demo              a page on this machine for photos and the webcam: http://127.0.0.1:7860
 # make demo-static       that page as files for any web server, everything in the browser (needs npm)
