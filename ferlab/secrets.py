@@ -5,8 +5,8 @@ import re
 from ferlab import files
 
 MASK = "***"
-# user:password@, up to the last @: a password may hold one, and unquoted also /; no port
-_PASSWORD = re.compile(r"(:/+[^\s:/?#@]*:)(?!\d+[/?#])\S*@")
+# user:password@, up to the last @: both may hold one, and a password unquoted also /; no port
+_PASSWORD = re.compile(r"(:/+[^\s:/?#]*:)(?!\d+[/?#])\S*@")
 _TOKEN = re.compile(r"(https?:/+)[^\s:/?#@]+@")  # in the user's place, as GitHub takes it
 _QUERY = re.compile(
     r"([?&;#][^\s=&;]*(?:token|key|secret|sig|pass|pwd|credential|auth)[^\s=&;]*=)"
@@ -23,7 +23,7 @@ def masked(text):
 
 def user_and_password(address):
     """(scheme, user, password, host and the rest) of an address; None without a password."""
-    found = re.fullmatch(r"(\w+://)([^\s:/?#@]+):(?!\d+[/?#])(\S+)@(\S*)", address)
+    found = re.fullmatch(r"(\w+://)([^\s:/?#]+):(?!\d+[/?#])(\S+)@(\S*)", address)
     return found and found.groups()
 
 

@@ -45,10 +45,11 @@ HOW = f"""
 FER2013=<file> CK48=<file> {COMMAND} --install
 ```
 
-It needs `requirements-dev.txt`, Python 3.11 or 3.12 for fer, and Node with npm for two of them. `--install` puts each package
-into a folder of its own, `.ferlab/peers/<name>`, pinned with hashes in
-[benchmarks/peers](../benchmarks/peers); none is needed for anything else here. Without it only what
-is installed is measured, and what a report holds already is not asked again (`--again`).
+It needs `requirements-dev.txt`, Python 3.11 or 3.12 for fer, and Node with npm for two.
+`--install` puts each package into a folder of its own, `.ferlab/peers/<name>`, pinned with hashes
+in [benchmarks/peers](../benchmarks/peers); none is needed for anything else here. Without it only
+what is installed is measured, and what a report holds already is not asked again, unless with
+`--again`.
 
 - Milliseconds are CPU time of the process, all its threads, after some calls that are not counted;
   one face a call. Reading the packages and the pictures is not in them.

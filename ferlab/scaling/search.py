@@ -2,6 +2,7 @@
 terminal.
 """
 
+import fcntl
 import hashlib
 import json
 import warnings
@@ -69,17 +70,23 @@ class Search:
         self.retry = optuna.storages.RetryHeartbeatStaleTrialCallback(
             inherit_intermediate_values=True
         )
+        self.half = sweep_file.most_epochs(declared, settings) // 2  # before it, none is pruned
+        with open(folder / "setup.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two that begin together one makes the tables
+            self.study = self._study()
+
+    def _study(self):
+        """This sweep's study in the database, made where it is not there."""
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{folder / 'study.db'}",
+            f"sqlite:///{self.folder / 'study.db'}",
             engine_kwargs={"connect_args": {"timeout": 60}},  # other processes write there, too
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
             heartbeat_stale_trial_callback=self.retry,
         )
-        self.half = sweep_file.most_epochs(declared, settings) // 2  # before it, none is pruned
-        self.study = optuna.create_study(
+        return optuna.create_study(
             storage=storage,
-            study_name=f"{declared.name}-{self._key()}",
+            study_name=f"{self.declared.name}-{self._key()}",
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=self.half),
             load_if_exists=True,

@@ -45,7 +45,7 @@ def find_model(name):
                     f"{WORKSPACE_MODEL}: not found; `make repro` trains it, with params.yaml as it "
                     "comes in minutes; or leave out --model for the released one"
                 )
-            yield WORKSPACE_MODEL, params.raw()["train"]["backend"]
+            yield WORKSPACE_MODEL, params.load().train.backend
         elif Path(name).is_file():
             raise files.UserError(
                 f"{name}: not a .keras file, as Keras 3 saves them, and no .onnx; {CHOICES}"

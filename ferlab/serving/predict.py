@@ -59,9 +59,10 @@ def predict(
 
     inputs: paths of photos, clips and folders. out: the folder to write. model, detector, said,
     min_face: as in Predictor. every, smooth: of clips, as in frames.predict_clip. camera: its
-    number, watched for some seconds or until Ctrl-C. json: the table as JSON. Raises UserError.
+    number, watched for some seconds or until Ctrl-C. json: the table as JSON. Raises UserError, and
+    KeyboardInterrupt, with everything written, after a Ctrl-C that broke off photos or clips.
     """
-    entries, rows, failed = gather(inputs, out), [], 0
+    entries, rows, failed, broken_off = gather(inputs, out), [], 0, False
     if not entries and camera is None:
         raise files.UserError("nothing to predict; name photos, clips or folders, or --camera 0")
     predictor = Predictor(model, detector, said, min_face)
@@ -80,21 +81,25 @@ def predict(
             frames.predict_clip(predictor, camera, name, out / name, rows, seconds, every, smooth)
     except KeyboardInterrupt:
         print("stopped; what was found so far is kept")
+        broken_off = camera is None  # which has no other end
     except Exception:  # no such camera, a full disk
         if rows:
             _write_table(rows, predictor.classes, out, json)
         raise
     _write_table(rows, predictor.classes, out, json)
+    if broken_off:
+        raise KeyboardInterrupt
     return failed
 
 
 def gather(inputs, out):
     """[(path, name under `out`)] of files and of all pictures and clips below folders, in order.
 
-    No two results have the same name. Raises UserError where there is nothing, or where the result
-    would replace its original.
+    No two results have the same name. Raises UserError where there is nothing, or where a result
+    would replace its original, or another picture that is no result.
     """
     entries, results = [], set()
+    is_ours = any((out / f"predictions.{kind}").exists() for kind in ("csv", "json"))
     for path, name in itertools.chain.from_iterable(_listed(Path(path), out) for path in inputs):
         if (out / result_name(name)).resolve() == path.resolve():
             raise files.UserError(
@@ -103,6 +108,11 @@ def gather(inputs, out):
         numbered = (name.with_stem(f"{name.stem}-{number}") for number in itertools.count(2))
         candidates = itertools.chain([name], numbered)
         name = next(name for name in candidates if result_name(name) not in results)
+        if not is_ours and (out / result_name(name)).exists():
+            raise files.UserError(
+                f"{out / result_name(name)}: is there already, and no predictions.csv beside it "
+                "that would make it a result of predict; choose another --out"
+            )
         results.add(result_name(name))
         entries.append((path, name))
     return entries
@@ -122,9 +132,10 @@ def _listed(path, out):
         raise files.UserError(f"{path}: not found; name photos, clips or folders of them")
     endings = (*images.NAMES, *frames.NAMES)
     listed, left_out = [], Counter()
+    out_is_below = path.resolve() in out.resolve().parents
     for file in _files_below(path):
         name = file.relative_to(path)
-        if not file.is_file() or out.resolve() in file.resolve().parents:
+        if not file.is_file() or out_is_below and out.resolve() in file.resolve().parents:
             continue
         if any(map(is_junk, name.parts)):
             continue  # such as ._x.jpg, which macOS puts beside x.jpg: no picture
@@ -138,7 +149,7 @@ def _listed(path, out):
         only = f"; it holds {kinds}" if kinds else ""
         raise files.UserError(f"{path}: holds no picture and no clip ({' '.join(endings)}){only}")
     if left_out:
-        print(f"{path}: left out what is no picture or clip that is read: {kinds}")
+        print(files.printable(f"{path}: left out what is no picture or clip that is read: {kinds}"))
     return listed
 
 
@@ -224,7 +235,8 @@ def _write_table(rows, classes, out, json):
         files.write_json(path, table.astype(object).to_dict("records"))
     else:
         files.write_csv(path, table, "%.6g")
-    print(f"{counted(len(table), 'face')}, listed in {path}; pictures beside it")
+    faces = counted(len(table), "face")
+    print(files.printable(f"{faces}, listed in {path}; pictures beside it"))
 
 
 def _table(rows, classes):

@@ -109,7 +109,7 @@ def _picture(text, number):
     """
     try:
         content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, TypeError):
         raise files.UserError(
             f"image {number}: not base64 in one line, without breaks; encode the file anew"
         ) from None

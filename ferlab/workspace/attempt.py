@@ -34,10 +34,7 @@ def check(changes=()):
     settings = params.load(PARAMS)
     if not changes:
         return settings
-    with tempfile.TemporaryDirectory() as folder:
-        changed = shutil.copy(PARAMS, folder)
-        _apply(changes, changed)
-        return params.parse(params.raw(changed), "nothing was run or changed")
+    return params.parse(_with(changes), "nothing was run or changed")
 
 
 def attempt(changes, name=None):
@@ -49,16 +46,34 @@ def attempt(changes, name=None):
     options = [part for change in changes for part in ("-S", change)]
     options += ["--name", name] if name else []
     with _alone():
-        before = PARAMS.read_bytes()
+        before, known = PARAMS.read_bytes(), (params.raw(PARAMS), _with(changes))
         if not _dvc("exp", "run", *options):
             return
-        if PARAMS.read_bytes() != before:
+        edited = _values(PARAMS) not in known  # meanwhile, by somebody else
+        if not edited and PARAMS.read_bytes() != before:
             with files.replacing(PARAMS) as part:
                 part.write_bytes(before)
+    now = "was edited meanwhile and is left so" if edited else "is as it was before"
     raise files.UserError(
-        f"the experiment ended as said above; {PARAMS} is as it was before, and the same command "
+        f"the experiment ended as said above; {PARAMS} {now}, and the same command "
         "goes on from what is finished; where it ends alike, make doctor says what is in the way"
     )
+
+
+def _with(changes):
+    """The values of params.yaml with these changes, unchecked."""
+    with tempfile.TemporaryDirectory() as folder:
+        changed = shutil.copy(PARAMS, folder)
+        _apply(changes, changed)
+        return params.raw(changed)
+
+
+def _values(path):
+    """The values in a parameter file, None where it cannot be read."""
+    try:
+        return params.raw(path)
+    except files.UserError:
+        return None
 
 
 @contextlib.contextmanager

@@ -27,13 +27,25 @@ def reset(report=print):
     if done.returncode:
         raise files.UserError(f"git checkout HEAD: {dvc_files.complaint(done)}")
     report("params.yaml is that of the last commit")
-    pinned, own, missing = _restore()
+    pinned, own, missing = _restored()
     if pinned:
         report(f"as committed: {', '.join(pinned)}")
     if own:
         report(f"this machine's own, from its cache: {', '.join(own)}")
     if missing:
         report(f"not in this machine's cache: {', '.join(missing)}; make repro makes them")
+
+
+def _restored():
+    """As _restore; UserError where DVC cannot open this repository, or another DVC is at work."""
+    from dvc.exceptions import DvcException
+
+    try:
+        return _restore()
+    except DvcException as error:
+        raise files.UserError(
+            f"DVC: {files.one_line(error)}; make doctor says what is in the way"
+        ) from None
 
 
 def _restore():

@@ -170,6 +170,26 @@ def test_a_second_try_at_the_same_time_is_refused_and_the_first_has_this_python_
     assert began == [f"{Path(sys.executable).parent}:/usr/bin"] * 2
 
 
+@pytest.mark.parametrize("edit", ["", "seed: 0 -> seed: 7", "train: -> train: ["])
+def test_a_failed_try_takes_back_its_own_changes_and_nobody_elses(tmp_path, monkeypatch, edit):
+    file = Path(shutil.copy(REPOSITORY / "params.yaml", tmp_path))
+    before = file.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attempt.files, "root", lambda: tmp_path)
+
+    def fail(*arguments):
+        attempt._apply([arguments[-1]], file)  # as DVC does
+        file.write_text(file.read_text().replace(*(edit.split(" -> ") if edit else ("", ""))))
+        return 1
+
+    monkeypatch.setattr(attempt, "_dvc", fail)
+    said = "was edited meanwhile and is left so" if edit else "is as it was before"
+    with pytest.raises(UserError, match=said):
+        attempt.attempt(["train.epochs=3"])
+    assert (file.read_bytes() == before) is not bool(edit)
+    assert not edit or "epochs: 3" in file.read_text()
+
+
 def test_data_from_the_environment_is_told(tmp_path):
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     for name in ("core", "dev"):

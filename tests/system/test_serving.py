@@ -17,6 +17,7 @@ from benchmarks import serve
 from ferlab import models
 from ferlab.data.classes import CLASSES
 from ferlab.data.readers import images
+from ferlab.files import UserError
 from ferlab.serving import export
 from ferlab.serving.predictor import Predictor
 from ferlab.training import backend, model_file
@@ -124,6 +125,14 @@ def test_no_search_where_none_is_wanted_and_no_face_where_none_is(port, astronau
         {"predictions": [{"faces": []}]},
     )
     assert serve.ask(port, {"inputs": []}) == (200, {"predictions": []})
+
+
+def test_what_is_no_text_is_told_as_no_picture():
+    from ferlab.serving import served_model  # loads MLflow
+
+    for sent in (None, 3):  # as {"dataframe_records": [{"image": null}]} brings it
+        with pytest.raises(UserError, match="image 2: not base64"):
+            served_model._picture(sent, 2)
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -369,6 +371,18 @@ def test_what_breaks_a_trial_off_leaves_it_to_be_tried_again(workspace, instant,
     assert states == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert study.trials[3].params == study.trials[2].params
     assert instant.keys[2] == instant.keys[3]
+
+
+def test_of_two_sweeps_that_begin_together_one_makes_the_study(workspace):
+    data, declared = Dataset.load(workspace / "data/balanced"), sweep_file.load("sweep.yaml")
+    settings, together = params.load().train, threading.Barrier(2)
+
+    def begin(_):
+        together.wait()
+        return search.Search(declared, settings, data, workspace, print).study.study_name
+
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(begin, range(2)))) == 1
 
 
 def test_what_ray_tune_says_of_trials_goes_into_the_study_once(workspace):

@@ -1,6 +1,8 @@
 """Faces are followed through a clip, their probabilities smoothed, and drawn over time."""
 
+import os
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -108,6 +110,76 @@ def test_a_clip_with_too_long_a_name_is_one_line(tmp_path, capsys):
     assert (
         capsys.readouterr().err == f"error: {name}: too long a name for a copy of it; rename it\n"
     )
+
+
+def test_a_clip_whose_path_opencv_cannot_take_is_one_line_and_the_next_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(predict, "Predictor", Predictor)
+    clips = [filmed(tmp_path / name) for name in ("f.avi", "g.avi")]
+    latin = clips[0].rename(tmp_path / os.fsdecode(b"f\xfcr.avi"))
+    assert predict.predict([latin, clips[1]], tmp_path / "out") == 1
+    assert capsys.readouterr().err == "error: f\\xfcr.avi: a path that is not UTF-8; rename it\n"
+    assert set(pd.read_csv(tmp_path / "out/predictions.csv")["file"]) == {"g.avi"}
+
+
+def test_what_a_slow_camera_gave_lasts_as_long_in_the_copy(tmp_path, monkeypatch):
+    class Slow(Predictor):
+        def __call__(self, *arguments, **options):
+            time.sleep(0.2)
+            return super().__call__(*arguments, **options)
+
+    class Camera:
+        left = 4
+
+        def read(self):
+            self.left -= 1
+            return self.left >= 0, np.zeros((96, 128, 3), np.uint8)
+
+        def get(self, _):
+            return 25
+
+        def release(self):
+            pass
+
+    opened = cv2.VideoCapture
+    monkeypatch.setattr(predict, "Predictor", Slow)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda of: Camera() if of == 0 else opened(of))
+    assert predict.predict([], tmp_path / "out", camera=0) == 0
+    written = opened(str(tmp_path / "out/camera-0.mp4"))
+    times = pd.read_csv(tmp_path / "out/predictions.csv")["seconds"]
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) / 25 >= times.max() > 0.5
+
+
+@pytest.mark.parametrize("moment", ["while it is drawn", "before"])
+def test_a_clip_that_is_broken_off_is_whole_so_far_and_says_so_to_a_script(
+    tmp_path, monkeypatch, capsys, moment
+):
+    class Stopped(Predictor):
+        looks = 0
+
+        def __call__(self, *arguments, **options):
+            self.looks += 1
+            if self.looks == 6 and moment == "before":
+                raise KeyboardInterrupt
+            return super().__call__(*arguments, **options)
+
+    seen = []
+
+    def draw(picture, *_):
+        seen.append(picture)
+        if len(seen) == 6 and moment != "before":
+            raise KeyboardInterrupt
+        return picture
+
+    monkeypatch.setattr(predict, "Predictor", Stopped)
+    monkeypatch.setattr(face_detection, "draw", draw)
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict([filmed(tmp_path / "walk.avi")], tmp_path / "out")
+    assert "stopped; what was found so far is kept" in capsys.readouterr().out
+    written = cv2.VideoCapture(str(tmp_path / "out/walk.avi.mp4"))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert len(pd.read_csv(tmp_path / "out/predictions.csv")) in (5, 6)
 
 
 def test_the_chart_shows_when_which_face_had_which_expression(tmp_path):

@@ -330,6 +330,16 @@ def test_equal_names_do_not_replace_each_other_and_no_original_is_replaced(folde
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no picture and no clip"):
         predict.gather([tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(UserError, match="would be replaced by its own|is there already"):
+        predict.gather([folder], folder)
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/one.jpg").write_bytes(b"somebody's")
+    with pytest.raises(UserError, match=r"else/one.jpg: is there already, and no predictions.csv"):
+        predict.gather([folder / "one.jpg"], tmp_path / "else")
+    (tmp_path / "else/predictions.csv").write_bytes(b"of an earlier call")
+    assert predict.gather([folder / "one.jpg"], tmp_path / "else")
+    (tmp_path / "one.jpg").unlink()
+    assert predict.gather([folder], folder.parent)  # a folder above is no result
     (folder / "out").mkdir()
     (folder / "out/old.png").write_bytes(b"of an earlier call")
     assert not any("old" in str(name) for _, name in predict.gather([folder], folder / "out"))
@@ -350,6 +360,9 @@ def test_a_folder_lists_pictures_of_all_endings_and_tells_what_it_leaves_out(
     said = capsys.readouterr().out
     left_out = "left out what is no picture or clip that is read: 2 .heic, 1 .txt"
     assert said.endswith(f"{left_out}; save HEIC as JPEG\n")
+    latin = folder.rename(folder.with_name(os.fsdecode(b"M\xfcnchen")))
+    predict.gather([latin], tmp_path / "out")
+    assert "M\\xfcnchen: left out what is no picture" in capsys.readouterr().out
 
 
 def test_a_photo_of_a_telephone_is_halved_and_one_without_end_refused(monkeypatch):

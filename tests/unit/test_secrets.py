@@ -30,6 +30,9 @@ PASSWORD = "pa55@w/ord"
             "https://host/x?v=1&X-Amz-Signature=***: no",
         ),
         ("sftp://me:pa55@host/folder", "sftp://me:***@host/folder"),
+        ("postgresql://me@srv:pa55@srv:5432/db", "postgresql://me@srv:***@srv:5432/db"),
+        ("https://me@work:pa55@host/x.zip", "https://***@work:***@host/x.zip"),
+        ("http://me@host:5000/a@b", "http://***@host:5000/a@b"),
         # what holds none stays as it is
         ("ssh://git@host/x", "ssh://git@host/x"),
         ("http://127.0.0.1:5000/a@b?page=2", "http://127.0.0.1:5000/a@b?page=2"),

@@ -30,8 +30,8 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
     where there is no such camera or the clip cannot be written whole, and KeyboardInterrupt, with
     everything written, after a Ctrl-C.
     """
-    if len(os.fsencode(target.name)) > LONGEST:
-        print(f"error: {name}: too long a name for a copy of it; rename it", file=sys.stderr)
+    if refused := _refused(source, target):
+        print(f"error: {files.printable(name)}: {refused}; rename it", file=sys.stderr)
         return 1
     capture = cv2.VideoCapture(source)
     try:
@@ -44,17 +44,20 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
             temporary = part.with_name(f"{part.name}.mp4")  # OpenCV insists on the ending
             writer = _writer(temporary, name, rate, frame.shape)
             length = _length(capture, source)
-            bar = progress(None, files.printable(name), total=length)
+            bar, written = progress(None, files.printable(name), total=length), 0
             try:
                 for picture in _pictures(capture, frame, seconds):
-                    writer.write(cv2.cvtColor(frames.predict(picture), cv2.COLOR_RGB2BGR))
+                    shown = cv2.cvtColor(frames.predict(picture), cv2.COLOR_RGB2BGR)
+                    for _ in range(frames.due() - written):
+                        writer.write(shown)
+                        written += 1
                     bar.update(1)
             except KeyboardInterrupt:
                 stopped = True
             finally:
                 writer.release()
                 bar.close()
-            _check_written(temporary, name, frames.count)
+            _check_written(temporary, name, written)
             temporary.rename(part)
     finally:
         capture.release()
@@ -70,6 +73,17 @@ def predict_clip(predictor, source, name, target, rows, seconds=None, every=1, s
         )
         return 1
     return 0
+
+
+def _refused(source, target):
+    """Why a clip cannot be copied by its name, or None."""
+    if len(os.fsencode(target.name)) > LONGEST:
+        return "too long a name for a copy of it"
+    try:
+        f"{source}{target}".encode()
+    except UnicodeEncodeError:  # OpenCV would end the process
+        return "a path that is not UTF-8"
+    return None
 
 
 def progress(iterable, text, quiet=False, **options):
@@ -88,7 +102,9 @@ def _summary(frames, rows, classes, path):
     drawn = chart.write(path, times, numbers, [row[5] for row in rows], classes)
     different = len(set(numbers))
     people = f"{different} different face{'' if different == 1 else 's'}"
-    more = f"over time: {path}" if drawn else "no chart, as seaborn is not installed"
+    more = (
+        f"over time: {files.printable(path)}" if drawn else "no chart, as seaborn is not installed"
+    )
     return f"{about}, {people}, {len(rows)} times; {more}"
 
 
@@ -104,6 +120,12 @@ class _Frames:
     def seconds(self):
         """Since the clip began, by its frames, or by the clock of a camera."""
         return time.monotonic() - self.began if self.is_camera else self.count / self.rate
+
+    def due(self):
+        """How many frames the copy has to have by now. What a camera gave too slowly is shown for
+        as long as it was there.
+        """
+        return max(self.count, round(self.seconds() * self.rate))
 
     def predict(self, picture):
         """A copy of an RGB picture with its faces, added to `rows`; prints a camera's changes."""
