@@ -166,11 +166,20 @@ def test_a_second_sync_adds_nothing_and_a_deleted_store_is_filled_again(reposito
     kept.replace(repository.path / "mlflow.db")
 
 
+def recipe_stages():
+    """{name: stage} of the two DVC files of recipes/."""
+    files = (TOP / "recipes/dvc.yaml", TOP / "recipes/explain/dvc.yaml")
+    return {
+        name: stage
+        for file in files
+        for name, stage in YAML(typ="safe").load(file.read_text())["stages"].items()
+    }
+
+
 @pytest.mark.parametrize("stage", ORDER)
 def test_dvc_yaml_declares_every_module_and_parameter_a_stage_uses(repository, declared, stage):
     recorded = json.loads((repository.path.parent / f"{stage}.json").read_text())
-    file = TOP / ("recipes/explain/dvc.yaml" if stage == "explain" else "recipes/dvc.yaml")
-    recipes = YAML(typ="safe").load(file.read_text())["stages"][stage]
+    recipes = recipe_stages()[stage]
     for deps in (declared[stage]["deps"], recipes.get("do", recipes)["deps"]):
         deps = {
             re.sub(r"^(\.\./)*", "", dep)
@@ -214,13 +223,13 @@ def test_recipes_depend_on_the_same_parameters_as_the_workspace(declared):
     """On each of the recipe's own file, but for those that all recipes share; only the report of
     the workspace shows more.
     """
-    top = TOP / "recipes"
-    stages = YAML(typ="safe").load((top / "dvc.yaml").read_text())["stages"]
-    shared = set(YAML(typ="safe").load((top / "params.yaml").read_text()))
+    stages = recipe_stages()
+    shared = set(YAML(typ="safe").load((TOP / "recipes/params.yaml").read_text()))
     for stage in (name for name in declared if name != "evaluate"):
         found = stages[stage].get("do", stages[stage])["params"]
         found = [(file, name) for files in found for file, names in files.items() for name in names]
         assert {name for _, name in found} == set(declared[stage]["params"]), stage
         for file, name in found:
+            file = file.removeprefix("../")  # of explain/dvc.yaml
             own = file in ("${key}.yaml", "${item.recipe}.yaml")
             assert own != (name in shared) and (own or file == "params.yaml"), (stage, file, name)
