@@ -4,9 +4,19 @@ import json
 
 import pytest
 
-from tests.repository import SMALL, Repository
+from tests.repository import SMALL, TOP, Repository
 
 pytestmark = pytest.mark.slow
+
+
+def test_the_committed_results_are_up_to_date(tmp_path):
+    """Whoever changes what a stage depends on runs again what that makes stale."""
+    repository = Repository(tmp_path / "repository")
+    keys = sorted(path.name for path in (TOP / "recipes/results").iterdir())
+    wanted = " ".join(f"evaluate@{key}" for key in keys)
+    output = repository(f"dvc --cd recipes repro --allow-missing --dry {wanted}")
+    assert len(keys) > 40 and output.count("Stage 'evaluate@") == len(keys)
+    assert "Running stage" not in output
 
 
 def test_recipes_run_leave_results_and_are_up_to_date_in_a_clone_without_models(tmp_path):
