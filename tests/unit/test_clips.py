@@ -148,7 +148,8 @@ def test_what_a_slow_camera_gave_lasts_as_long_in_the_copy(tmp_path, monkeypatch
     assert predict.predict([], tmp_path / "out", camera=0) == 0
     written = opened(str(tmp_path / "out/camera-0.mp4"))
     times = pd.read_csv(tmp_path / "out/predictions.csv")["seconds"]
-    assert written.get(cv2.CAP_PROP_FRAME_COUNT) / 25 >= times.max() > 0.5
+    lasts = written.get(cv2.CAP_PROP_FRAME_COUNT) / 25
+    assert lasts > times.max() - 0.04 > 0.5  # to a frame
 
 
 @pytest.mark.parametrize("moment", ["while it is drawn", "before"])
