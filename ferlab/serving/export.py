@@ -62,9 +62,8 @@ def export(model="", format="onnx", out=None, said=None):
         }
         if format == "mlflow":
             with _described(path, predictor.network.about) as described:
-                about["sha256"] = files.sha256(
-                    described
-                )  # what is served, a copy where path is bare
+                # what is served: a copy, where the file says nothing of itself
+                about["sha256"] = files.sha256(described)
                 write_mlflow(described, about, part)
             remark = f"next: mlflow models serve -m {out} --env-manager local -h 127.0.0.1 -p 5001"
         else:

@@ -102,9 +102,8 @@ def _summary(frames, rows, classes, path):
     drawn = chart.write(path, times, numbers, [row[5] for row in rows], classes)
     different = len(set(numbers))
     people = f"{different} different face{'' if different == 1 else 's'}"
-    more = (
-        f"over time: {files.printable(path)}" if drawn else "no chart, as seaborn is not installed"
-    )
+    chart_of = f"over time: {files.printable(path)}"
+    more = chart_of if drawn else "no chart, as seaborn is not installed"
     return f"{about}, {people}, {len(rows)} times; {more}"
 
 
