@@ -6,6 +6,7 @@ call, tries it again from its checkpoint.
 """
 
 import contextlib
+import fcntl
 import time
 
 import optuna
@@ -18,9 +19,11 @@ from ferlab.secrets import masked
 
 def train(search):
     """Train what is missing of a Search in this process; UserError where three trials fail."""
-    failures, waiting = [], False
+    failures, begun, waiting = [], [], False
 
     def objective(trial):
+        begun.append(trial.number)
+        fcntl.flock(turn, fcntl.LOCK_UN)  # the others see now that this trial runs
         search.study.sampler = search.sampler(trial.number)
         return _value(search, trial)
 
@@ -31,16 +34,35 @@ def train(search):
         if len(failures) == MAX_FAILURES:
             raise files.UserError(f"three trials failed, the last: {trial.user_attrs['error']}")
 
-    while (missing := search.missing()) > 0:
-        optuna.storages.fail_stale_trials(search.study)
-        running = search.study.get_trials(deepcopy=False, states=(search.states.RUNNING,))
-        if len(running) < missing:
-            search.study.optimize(objective, n_trials=1, catch=files.UserError, callbacks=[ended])
-            continue
-        if not waiting:
-            waiting = True
-            search.report("the last trials run in other processes; waiting for them")
-        time.sleep(1)
+    def one_trial():
+        try:
+            search.study.optimize(objective, 1, catch=files.UserError, callbacks=[ended])
+        except ValueError:  # Optuna's, too, where the trial has been given away
+            if not begun or not _given_away(search, begun[-1]):
+                raise
+            search.report(f"trial {begun[-1]}: this process slept too long; another one goes on")
+
+    with open(search.folder / "turn.lock", "a") as turn:
+        while True:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # or two processes would both begin the last trial
+            if (missing := search.missing()) <= 0:
+                return
+            optuna.storages.fail_stale_trials(search.study)
+            running = search.study.get_trials(deepcopy=False, states=(search.states.RUNNING,))
+            if len(running) < missing:
+                one_trial()
+                continue
+            fcntl.flock(turn, fcntl.LOCK_UN)
+            if not waiting:
+                waiting = True
+                search.report("the last trials run in other processes; waiting for them")
+            time.sleep(1)
+
+
+def _given_away(search, number):
+    """Whether another process took the trial of this number for a dead one's."""
+    trial = search.study.get_trials(deepcopy=False)[number]
+    return trial.state == search.states.FAIL and "error" not in trial.user_attrs
 
 
 def _value(search, optuna_trial):
@@ -62,6 +84,9 @@ def _value(search, optuna_trial):
         checkpoint = None
         raise
     except optuna.TrialPruned:
+        raise
+    except optuna.exceptions.UpdateFinishedTrialError:  # who has it now needs the checkpoint
+        checkpoint = None
         raise
     except Exception as error:  # it would fail again from its checkpoint
         optuna_trial.set_user_attr("error", masked(error))

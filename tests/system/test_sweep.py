@@ -5,6 +5,7 @@ ranges that cannot be.
 import importlib.metadata
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -109,7 +110,7 @@ def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials
 
 SHARED = """
 from ferlab.scaling import search, sweep
-search.HEARTBEAT, search.GRACE = 1, 4
+search.HEARTBEAT, search.GRACE = 1, 20
 def epoch(self, row, report=search.Trial.epoch):
     print("trial", self.number, "epoch", row["epoch"], flush=True)
     return report(self, row)
@@ -154,6 +155,54 @@ def test_several_processes_share_a_sweep_and_take_over_what_a_killed_one_has_beg
     again = [epoch for number, epoch in epochs() if number == retried.number]
     assert again == list(range(done + 1, 41))
     assert not list(folder.glob("*.npz"))
+
+
+@pytest.mark.slow
+def test_a_process_that_slept_leaves_its_trial_to_the_one_that_took_it_over(workspace):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("epochs: 2", "epochs: 60"))
+    (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 1"))
+    outputs = [workspace / f"output-{number}" for number in range(2)]
+
+    def started(output):
+        with output.open("w") as file:
+            return subprocess.Popen([sys.executable, "-c", SHARED], stdout=file, stderr=file)
+
+    sleeper = started(outputs[0])
+    wait_for(lambda: "epoch 3" in outputs[0].read_text() or sleeper.poll() is not None)
+    sleeper.send_signal(signal.SIGSTOP)
+    other = started(outputs[1])
+    wait_for(lambda: "trial 1 epoch" in outputs[1].read_text() or other.poll() is not None)
+    sleeper.send_signal(signal.SIGCONT)
+    ends = [process.wait(300) for process in (sleeper, other)]
+    slept, taken_over = (output.read_text() for output in outputs)
+    assert ends == [0, 0], slept + taken_over
+    assert "trial 0: this process slept too long; another one goes on" in slept
+    assert "trial 1 epoch 60" in taken_over and "trial 1/1" in taken_over
+    assert "trial 0 epoch 60" not in slept
+
+
+SLOW_TO_BEGIN = """
+import time, optuna
+def optimize(*values, optimize=optuna.Study.optimize, **named):
+    time.sleep(8)
+    return optimize(*values, **named)
+optuna.Study.optimize = optimize
+"""
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_begins_the_last_trial(workspace):
+    (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 1"))
+    command = [sys.executable, "-c", SLOW_TO_BEGIN + SHARED]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(output.count("trial 1/1") for output in outputs) == 1
+    assert sum("waiting for them" in output for output in outputs) == 1
+    storage = f"sqlite:///{workspace}/.ferlab/sweeps/tiny/study.db"
+    [name] = optuna.get_all_study_names(storage)
+    assert len(optuna.load_study(study_name=name, storage=storage).trials) == 1
 
 
 def mlflow_runs():
