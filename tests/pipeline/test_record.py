@@ -13,8 +13,7 @@ def test_the_committed_results_are_up_to_date(tmp_path):
     """Whoever changes what a stage depends on runs again what that makes stale."""
     repository = Repository(tmp_path / "repository")
     keys = sorted(path.name for path in (TOP / "recipes/results").iterdir())
-    wanted = " ".join(f"evaluate@{key}" for key in keys)
-    output = repository(f"dvc --cd recipes repro --allow-missing --dry {wanted}")
+    output = repository("dvc --cd recipes repro --allow-missing --dry")
     assert len(keys) > 40 and output.count("Stage 'evaluate@") == len(keys)
     assert "Running stage" not in output
 
