@@ -10,14 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from ferlab.data.classes import CLASSES
-from ferlab.progress import duration
+from ferlab.progress import duration, hardware
 
 LEFT, RIGHT, TOP, BOTTOM = 48, 440, 10, 226  # of a chart's frame in templates/charts.html
 
 
 def template(name):
     """A page of ferlab/reporting/templates, with the filters `percent`, `inline`,
-    `duration` (of seconds) and `short`."""
+    `duration` (of seconds), `hardware` (of a run.json's machine) and `short`."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -29,6 +29,7 @@ def template(name):
         "percent": lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%",
         "inline": inline,
         "duration": duration,
+        "hardware": hardware,
         "short": lambda name: name if len(name) <= 12 else f"{name[:11]}…",
     }
     return environment.get_template(name)

@@ -59,6 +59,21 @@ def test_sequences_and_both_leak_free_numbers_are_shown_by_name(folder):
     assert "927 in 309 groups" in page and "a bootstrap over groups" in page
 
 
+def test_what_was_trained_on_a_gpu_says_so(folder):
+    page = (folder / "reports/leaderboard.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    shown = {
+        key: "" if row.endswith("min</td>") else row.rpartition(", ")[2].removesuffix("</td>")
+        for key, row in re.findall(r'html">(\S+)</a>[^\0]*?(<td [^>]*>[^<]* min.*?</td>)', page)
+    }
+    on_gpu = {
+        key: "gpu" in recipes.read_result(key)[3].get("machine", {})
+        for key in recipes.with_result()
+    }
+    assert shown.pop("champion_ensemble") == "partly GPU"
+    assert len(shown) > 30
+    assert all((shown[key] == "GPU") == on_gpu[key] for key in shown)
+
+
 def test_the_pages_refer_only_to_each_other(folder):
     for path in [folder / "reports/leaderboard.html", *(folder / "reports/leaderboard").iterdir()]:
         page = Outside(path.read_text())
