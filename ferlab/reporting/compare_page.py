@@ -107,7 +107,7 @@ def text(compared):
         for label in compared["classes"]
     ]
     lines += [*_table("F1 by class", names, scores), ""]
-    settings = [(key, list(map(str, values))) for key, values in compared["differing"]]
+    settings = [(key, [f"{value!s:.40}" for value in row]) for key, row in compared["differing"]]
     lines += (
         _table("set differently", names, settings) if settings else ["  set differently: nothing"]
     )

@@ -125,10 +125,11 @@ def _row(result, run, kind="recipe"):
     scores = details["splits"][split]
     seconds, machine = run.get("train_seconds"), run.get("machine", {})
     members = [step["added"] for step in details.get("ensemble", [])]
+    trained_on = [machine.get("gpu", machine.get("cpu")), run.get("precision")]
     runs = [run]
     if members:  # an ensemble costs what its members cost together
         runs = [recipes.read_result(member)[3] for member in members]
-        seconds = sum(each.get("train_seconds", 0) for each in runs)
+        seconds, trained_on = sum(each.get("train_seconds", 0) for each in runs), []
     on_gpu = sum("gpu" in each.get("machine", {}) for each in runs)
     claims = CLAIMS.get(recipes.recipe_of(key)[0], []) if kind == "recipe" else []
     accuracies = [claim for claim in claims if claim[1] == "accuracy"]
@@ -153,9 +154,7 @@ def _row(result, run, kind="recipe"):
         "seconds": seconds,
         "trained": bool(members or run.get("epochs")),
         "gpu": ("GPU" if on_gpu == len(runs) else "partly GPU") if on_gpu else "",
-        "machine": ", ".join(
-            filter(None, (machine.get("gpu", machine.get("cpu")), run.get("precision")))
-        ),
+        "machine": ", ".join(filter(None, trained_on)),
         "published": accuracies[0] if accuracies else None,
     }
 

@@ -133,6 +133,8 @@ def test_only_what_differs_is_shown_and_the_text_says_of_what_luck_it_may_be():
     same = comparison.compare([result("a", 0), result("b", 1, strategy="weights")])
     assert same["differing"] == [("train.seed", [0, 1]), ("balance.strategy", ["none", "weights"])]
     assert "that may be the luck of the images" in compare_page.text(same)
+    long = comparison.compare([result("a", 0), result("b", 0, strategy=60 * ["weights"])])
+    assert max(map(len, compare_page.text(long).split("set differently")[1].splitlines())) < 90
     better = comparison.compare([result("a", 0), result("b", 1, right=1.0, strategy="weights")])
     text = compare_page.text(better)
     assert better["significance"][0]["p"] < 0.001
