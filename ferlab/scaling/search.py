@@ -5,7 +5,6 @@ terminal.
 import fcntl
 import hashlib
 import json
-import warnings
 from pathlib import Path
 
 import optuna
@@ -18,8 +17,6 @@ from ferlab.training import fingerprint
 
 MAX_FAILURES = 3  # one trial may have too high a rate; three are no accident
 MLFLOW_TIMEOUT = 8  # seconds that MLflow may take at a trial's end
-HEARTBEAT = 10  # seconds between the signs of life of a trial that is trained here
-GRACE = 60  # seconds without one after which its process counts as dead
 
 
 class Trial:
@@ -65,11 +62,6 @@ class Search:
         self.folder, self.report, self.states = folder, report, optuna.trial.TrialState
         self.values = params.raw()  # once: who edits the file meanwhile does not change the sweep
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the heartbeats
-        # a function (study, trial) that adds a trial again, with its epochs so far
-        self.retry = optuna.storages.RetryHeartbeatStaleTrialCallback(
-            inherit_intermediate_values=True
-        )
         self.half = sweep_file.most_epochs(declared, settings) // 2  # before it, none is pruned
         with open(folder / "setup.lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of two that begin together one makes the tables
@@ -80,9 +72,6 @@ class Search:
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{self.folder / 'study.db'}",
             engine_kwargs={"connect_args": {"timeout": 60}},  # other processes write there, too
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=self.retry,
         )
         return optuna.create_study(
             storage=storage,

@@ -2,14 +2,13 @@
 ranges that cannot be.
 """
 
+import contextlib
 import importlib.metadata
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import pytest
 from ferlab import params
 from ferlab.data.dataset import Dataset
 from ferlab.files import UserError
-from ferlab.scaling import search, sweep, sweep_file
+from ferlab.scaling import local, search, sweep, sweep_file
 from ferlab.training import checkpoint, fingerprint
 from tests.repository import TOP, wait_for
 from tests.synthetic import trainable
@@ -69,8 +68,6 @@ def trained_epochs(monkeypatch):
 def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials(
     workspace, monkeypatch, end
 ):
-    monkeypatch.setattr(search, "HEARTBEAT", 1)
-    monkeypatch.setattr(search, "GRACE", 1)
     epochs = trained_epochs(monkeypatch)
     with monkeypatch.context() as patch:
         report = search.Trial.epoch
@@ -83,8 +80,6 @@ def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials
         patch.setattr(search.Trial, "epoch", interrupted_after_the_fifth_epoch)
         with pytest.raises(end):
             sweep.sweep(report=lambda line: None)
-    # the process of the first call would be dead, its trial without a heartbeat
-    time.sleep(2.5)
     monkeypatch.setattr("ferlab.tracking.store.is_alive", lambda tags: False)
     lines = []
     study = sweep.sweep(report=lines.append)
@@ -110,7 +105,6 @@ def test_an_interrupted_sweep_trains_no_epoch_twice_and_ends_with_all_its_trials
 
 SHARED = """
 from ferlab.scaling import search, sweep
-search.HEARTBEAT, search.GRACE = 1, 20
 def epoch(self, row, report=search.Trial.epoch):
     print("trial", self.number, "epoch", row["epoch"], flush=True)
     return report(self, row)
@@ -150,44 +144,19 @@ def test_several_processes_share_a_sweep_and_take_over_what_a_killed_one_has_beg
     assert sorted(trial.state.name for trial in trials) == 3 * ["COMPLETE"] + ["FAIL"]
     assert len({trial.params["train.learning_rate"] for trial in trials}) == 3
     assert trials[0].state.name == "FAIL"
-    [retried] = (trial for trial in trials if "failed_trial" in trial.system_attrs)
+    [retried] = (trial for trial in trials if trial.user_attrs.get("again") == 0)
     assert retried.params == trials[0].params and 1 < done < 40
     again = [epoch for number, epoch in epochs() if number == retried.number]
     assert again == list(range(done + 1, 41))
     assert not list(folder.glob("*.npz"))
 
 
-@pytest.mark.slow
-def test_a_process_that_slept_leaves_its_trial_to_the_one_that_took_it_over(workspace):
-    text = (workspace / "params.yaml").read_text()
-    (workspace / "params.yaml").write_text(text.replace("epochs: 2", "epochs: 60"))
-    (workspace / "sweep.yaml").write_text(SWEEP.replace("trials: 4", "trials: 1"))
-    outputs = [workspace / f"output-{number}" for number in range(2)]
-
-    def started(output):
-        with output.open("w") as file:
-            return subprocess.Popen([sys.executable, "-c", SHARED], stdout=file, stderr=file)
-
-    sleeper = started(outputs[0])
-    wait_for(lambda: "epoch 3" in outputs[0].read_text() or sleeper.poll() is not None)
-    sleeper.send_signal(signal.SIGSTOP)
-    other = started(outputs[1])
-    wait_for(lambda: "trial 1 epoch" in outputs[1].read_text() or other.poll() is not None)
-    sleeper.send_signal(signal.SIGCONT)
-    ends = [process.wait(300) for process in (sleeper, other)]
-    slept, taken_over = (output.read_text() for output in outputs)
-    assert ends == [0, 0], slept + taken_over
-    assert "trial 0: this process slept too long; another one goes on" in slept
-    assert "trial 1 epoch 60" in taken_over and "trial 1/1" in taken_over
-    assert "trial 0 epoch 60" not in slept
-
-
 SLOW_TO_BEGIN = """
 import time, optuna
-def optimize(*values, optimize=optuna.Study.optimize, **named):
+def ask(study, ask=optuna.Study.ask):
     time.sleep(8)
-    return optimize(*values, **named)
-optuna.Study.optimize = optimize
+    return ask(study)
+optuna.Study.ask = ask
 """
 
 
@@ -554,3 +523,99 @@ def test_the_declared_sweep_is_valid(monkeypatch):
     assert set(sweep_file.load("sweep.yaml").ranges) <= {
         f"train.{name}" for name in params.Train.model_fields
     }
+
+
+def test_ctrl_c_after_the_last_epoch_loses_no_epoch(workspace, instant, monkeypatch):
+    """While MLflow is waited for, the trial has ended already."""
+    interrupts = [KeyboardInterrupt]
+
+    def close(status, wait):
+        if interrupts:
+            raise interrupts.pop()
+
+    slow = SimpleNamespace(epoch=lambda row: None, close=close)
+    monkeypatch.setattr(search.epoch_logger, "EpochLogger", lambda *arguments: slow)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.sweep(report=lambda line: None)
+    study = sweep.sweep(report=lambda line: None)
+    assert [trial.state.name for trial in study.trials] == 4 * ["COMPLETE"]
+    assert len(instant.keys) == 4 and not left_over(workspace)
+
+
+def left_over(workspace):
+    folder = workspace / ".ferlab/sweeps/tiny"
+    return {path.name for path in folder.iterdir()} - {"study.db", "setup.lock", "turn.lock"}
+
+
+def a_search(workspace):
+    settings, dataset = params.load().train, Dataset.load(workspace / "data/balanced")
+    folder = workspace / ".ferlab/sweeps/tiny"
+    folder.mkdir(parents=True, exist_ok=True)
+    return search.Search(sweep_file.load("sweep.yaml"), settings, dataset, folder, print)
+
+
+def test_who_dies_while_it_begins_a_trial_or_loads_for_it_holds_up_nobody(
+    workspace, instant, monkeypatch
+):
+    a_search(workspace).study.ask()  # and then it dies, before anything else
+    for place in ("ferlab.scaling.sweep_file.suggest", "ferlab.scaling.local.Trial"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(place, interrupted)
+            sweep.sweep(report=lambda line: None)
+    study = sweep.sweep(report=lambda line: None)
+    states = [trial.state.name for trial in study.trials]
+    assert states == 3 * ["FAIL"] + 4 * ["COMPLETE"]
+    assert not left_over(workspace)
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_process_that_sleeps_keeps_its_trial(workspace, instant):
+    mine, others = a_search(workspace), a_search(workspace)
+    mine.declared.trials = others.declared.trials = 1
+    with contextlib.ExitStack() as alive, contextlib.ExitStack() as more:
+        trial = local._begin(mine, alive)
+        assert local._begin(others, more) is None
+        assert [each.state.name for each in others.study.trials] == ["RUNNING"]
+        assert local._train(mine, trial).state.name == "COMPLETE"
+        assert others.missing() == 0 and not left_over(workspace)
+
+
+def test_what_kills_its_process_again_and_again_is_given_up(workspace, instant, monkeypatch):
+    report = search.Trial.epoch
+
+    def killed(self, row):
+        if self.number <= 2:  # the first trial, and twice again
+            raise Killed
+        return report(self, row)
+
+    monkeypatch.setattr(search.Trial, "epoch", killed)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            sweep.sweep(report=lambda line: None)
+    lines = []
+    study = sweep.sweep(report=lines.append)
+    states = [trial.state.name for trial in study.trials]
+    assert states == 3 * ["FAIL"] + 4 * ["COMPLETE"]
+    drawn = [trial.params for trial in study.trials]
+    assert drawn[0] == drawn[1] == drawn[2] != drawn[3]
+    assert lines[0].startswith("trial 2 failed: its process died 3 times within one epoch")
+    assert not left_over(workspace)
+
+
+def test_a_full_disk_loses_neither_epochs_nor_the_trial(workspace, instant, monkeypatch):
+    """Nothing can be written, by Optuna either."""
+
+    def full(*_, **__):
+        raise optuna.exceptions.StorageInternalError from OSError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", full)
+        with pytest.raises(UserError, match=r"study.db: database or disk is full"):
+            sweep.sweep(report=lambda line: None)
+    assert left_over(workspace) > {f"{instant.keys[0]}.npz"}  # and a lock
+    study = sweep.sweep(report=lambda line: None)
+    assert [trial.state.name for trial in study.trials] == ["FAIL"] + 4 * ["COMPLETE"]
+    assert study.trials[1].params == study.trials[0].params and not left_over(workspace)
