@@ -16,7 +16,12 @@ _VERBS = {}  # name: (function, text, arguments), in the order in which --help l
 _OF_RAY = ("address", "threads", "nodes", "storage")  # arguments of --engine ray
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # these errors name no file
 _NO_MEMORY = "out of memory; close other programs, or lower train.batch_size where it was training"
-_DEVELOPERS = ("skimage", "moto")  # packages that only benchmarks and tests use
+_INSTALL = {  # what `pip install` is told for a package that is not in requirements.txt
+    "skimage": "--require-hashes -r requirements-dev.txt",
+    "moto": "--require-hashes -r requirements-dev.txt",
+    "jax": "--require-hashes -r requirements-gpu.txt",
+    "torch": "torch",
+}
 _OUT_OF_REACH = (*_FULL, errno.EACCES, errno.EROFS, errno.EPERM)
 
 
@@ -180,11 +185,8 @@ def errors_in_one_line():
         package = (error.name or "ferlab").partition(".")[0]
         if package in ("ferlab", "stages"):
             raise
-        lock = "requirements-dev.txt" if package in _DEVELOPERS else "requirements.txt"
-        sys.exit(
-            f"error: this needs {package}, which is not installed: "
-            f"pip install --require-hashes -r {lock}"
-        )
+        source = _INSTALL.get(package, "--require-hashes -r requirements.txt")
+        sys.exit(f"error: this needs {package}, which is not installed: pip install {source}")
     except OSError as error:  # a full disk, a read-only folder, a file in a folder's place
         _drop_output()
         if error.errno == errno.EPIPE:  # `| head`: the reader has had enough

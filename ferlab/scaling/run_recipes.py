@@ -30,7 +30,7 @@ def run(keys, connect=None, report=print):
             raise files.UserError(f"{KEYS}: no network {key!r}{known}")
     failed = _train(keys, networks, connect, report) if connect else []
     for key in keys:
-        if key not in failed and _dvc("repro", f"evaluate@{key}").wait():
+        if key not in failed and _ended(_dvc("repro", f"evaluate@{key}")):
             report(f"{key}: not evaluated")
             failed.append(key)
     return failed
@@ -63,7 +63,7 @@ def _train(keys, networks, connect, report):
 
     try:
         balanced = dict.fromkeys(f"balance@{networks[key]['recipe']}" for key in keys)
-        if _dvc("repro", *balanced).wait():
+        if _ended(_dvc("repro", *balanced)):
             raise files.UserError("dvc repro balance: failed; fix what it says above")
         return [key for key, code in zip(keys, pool.map(train, keys), strict=True) if code]
     except BaseException:
@@ -81,3 +81,19 @@ def _dvc(*arguments, env=None, **options):
     """A started DVC."""
     command = [sys.executable, "-m", "dvc", "--cd", str(recipes.RECIPES), *arguments]
     return subprocess.Popen(command, env=env or files.environment(), **options)
+
+
+def _ended(process):
+    """The exit code of a started DVC. A Ctrl-C reaches it, too, so its end is waited for: what it
+    has in hand ends in order, and holds its locks until then.
+    """
+    interrupted = False
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            interrupted = True
+            continue
+        if interrupted:
+            raise KeyboardInterrupt
+        return code

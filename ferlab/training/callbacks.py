@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import psutil
+
 from ferlab import files
 from ferlab.files import UserError
 from ferlab.progress import Progress
 from ferlab.training import schedule
+
+SHELLS = ("sh", "dash", "ash", "bash", "zsh", "ksh", "fish")
 
 
 def _ignore(*_):
@@ -44,6 +48,7 @@ class Reporter:
 
     def __init__(self, params, logger, memory):
         self.params, self.logger, self.parent = params, logger, os.getppid()
+        self.dvc = _starter()
         self.memory, self.known_repeats = memory, {}
         with contextlib.suppress(OSError, ValueError, TypeError):  # unknown or damaged: tried again
             self.known_repeats |= files.read_json(memory)
@@ -65,7 +70,7 @@ class Reporter:
         )
 
     def stop_without_dvc(self):
-        if "DVC_STAGE" in os.environ and os.getppid() != self.parent:
+        if "DVC_STAGE" in os.environ and (os.getppid() != self.parent or _has_ended(self.dvc)):
             raise UserError(
                 "dvc has ended, so this training stops; the finished epochs are kept: run dvc again"
             )
@@ -85,3 +90,25 @@ class Reporter:
             files.write_json(self.memory, self.known_repeats)
             if status:
                 self.logger.close(status)
+
+
+def _starter():
+    """The process that started this one, by way of a shell or not; None where it can't be told.
+
+    DVC starts a stage by a shell. bash becomes the stage; dash, a container's `sh`, waits for it
+    and outlives DVC.
+    """
+    try:
+        process = psutil.Process().parent()
+        while process and process.name() in SHELLS:
+            process = process.parent()
+        return process
+    except psutil.Error:
+        return None
+
+
+def _has_ended(process):
+    try:
+        return process and (not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -4,8 +4,10 @@ ranges that cannot be.
 
 import contextlib
 import importlib.metadata
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -619,3 +621,26 @@ def test_a_full_disk_loses_neither_epochs_nor_the_trial(workspace, instant, monk
     study = sweep.sweep(report=lambda line: None)
     assert [trial.state.name for trial in study.trials] == ["FAIL"] + 4 * ["COMPLETE"]
     assert study.trials[1].params == study.trials[0].params and not left_over(workspace)
+
+
+INTERRUPTED = """
+import subprocess, sys
+from ferlab.scaling import run_recipes
+stage = (
+    "import signal, time; signal.signal(signal.SIGINT, lambda *_: None);"
+    "print('up', flush=True); time.sleep(2); print('stage over', flush=True)"
+)
+try:
+    run_recipes._ended(subprocess.Popen([sys.executable, "-c", stage]))
+except KeyboardInterrupt:
+    print("prompt", flush=True)
+"""
+
+
+def test_ctrl_c_gives_the_prompt_back_once_dvc_has_ended():
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stdout.readline() == "up\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == "stage over\nprompt\n"

@@ -254,11 +254,20 @@ def test_what_may_not_be_read_is_to_be_allowed_and_what_may_not_be_written_as_we
         assert caught.value.code == said
 
 
-def test_a_developer_s_package_that_is_missing_comes_from_the_developers_lock():
-    for name, lock in (("skimage", "requirements-dev.txt"), ("keras", "requirements.txt")):
-        with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
-            raise ModuleNotFoundError(name=name)
-        assert caught.value.code.endswith(f"pip install --require-hashes -r {lock}")
+@pytest.mark.parametrize(
+    ("name", "lock"),
+    [
+        ("skimage", "requirements-dev.txt"),
+        ("jax._src", "requirements-gpu.txt"),
+        ("keras", "requirements.txt"),
+    ],
+)
+def test_a_package_that_is_missing_comes_from_the_lock_that_has_it(name, lock):
+    with pytest.raises(SystemExit) as caught, cli.errors_in_one_line():
+        raise ModuleNotFoundError(name=name)
+    assert caught.value.code.endswith(f"pip install --require-hashes -r {lock}")
+    package = {"skimage": "scikit-image"}.get(name, name.partition(".")[0])
+    assert f"\n{package}" in (REPOSITORY / lock).read_text()
 
 
 @pytest.mark.parametrize(
