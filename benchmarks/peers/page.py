@@ -187,13 +187,18 @@ def verdict(found):
 
 def _machines(reports):
     """Where it was measured, and how busy that machine was."""
-    machines = {(r["machine"]["cpu"], r["machine"]["cores"]) for r in reports.values()}
+    places = {}
+    for name, report in reports.items():
+        machine = f"{report['machine']['cpu']}, {report['machine']['cores']} cores"
+        places.setdefault(machine, []).append(_title(name))
     loads = [report["machine"]["load"] for report in reports.values()]
-    places = "; ".join(f"{cpu}, {cores} cores" for cpu, cores in sorted(machines))
-    text = f"Processor: {places}."
+    text = f"Processor: {next(iter(places))}."
+    if len(places) > 1:
+        which = "; ".join(f"{machine}: {', '.join(names)}" for machine, names in places.items())
+        text = f"Processors, so that times compare only within one of them: {which}."
     if max(loads) > 1.5:
         text += (
-            f" It had other work at the same time ({min(loads):.0f} to {max(loads):.0f} processes "
+            f" There was other work at the same time ({min(loads):.0f} to {max(loads):.0f} processes "
             "wanted it), which makes CPU time longer: on an idle one expect less."
         )
     return text + "\n"
