@@ -198,7 +198,7 @@ def _machines(reports):
         text = f"Processors, so that times compare only within one of them: {which}."
     if max(loads) > 1.5:
         text += (
-            f" There was other work at the same time ({min(loads):.0f} to {max(loads):.0f} processes "
-            "wanted it), which makes CPU time longer: on an idle one expect less."
+            f" There was other work at the same time ({min(loads):.0f} to {max(loads):.0f} "
+            "processes wanted it), which makes CPU time longer: on an idle one expect less."
         )
     return text + "\n"
