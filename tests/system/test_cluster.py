@@ -153,7 +153,10 @@ def test_killed_workers_nodes_and_drivers_change_no_byte(nodes, workspace, monke
 
     assert stopped(signal.SIGKILL, 0)[1] == -signal.SIGKILL
     output, code = stopped(signal.SIGINT, 2)
-    assert "the same command goes on from there" in output and code == 1, output
+    if code == 0:  # the last epochs were over before the signal came
+        assert "best: " in output
+    else:
+        assert "the same command goes on from there" in output and code == 1, output
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "best: " in finished.stdout
     import optuna
