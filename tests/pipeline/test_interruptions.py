@@ -32,12 +32,12 @@ def test_a_training_killed_at_any_moment_ends_in_the_same_bytes_and_one_run(fini
     for repository in (whole, killed):
         repository.change({"  epochs: 2": "  epochs: 10"})  # enough to be found at the fourth
     whole("dvc repro evaluate")
+    environment = killed.environment | {"SHELL": "/bin/sh"}  # dash, which waits for a stage
     for epoch, victim in ((1, "all"), (3, "dvc"), (4, "all")):
         process = subprocess.Popen(
             ["dvc", "repro"],
             cwd=killed.path,
-            env=killed.environment
-            | {"SHELL": "/bin/sh"},  # dash waits for a stage, bash becomes it
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
